@@ -1,50 +1,147 @@
 # Halftone.  `make demo` draws, `make test` tests; both install what is missing first (tools/deps.sh).
-CC       ?= gcc
+#   make             the library and the program, in build/release/
+#   make asan        the tests under the Address and UndefinedBehavior sanitizers
+#   make valgrind    the tests under valgrind
+#   make fuzz        libFuzzer over the readers, FUZZ_SECONDS each
+#   make bench       how fast the CIFAR-10 model runs here
+#   make lint        clang-tidy, cppcheck;  make format: clang-format
+#   make install     PREFIX=/usr/local DESTDIR=;  make uninstall
+ifeq ($(origin CC),default)
+CC       := gcc
+endif
 VARIANT  ?= release
 B        := build/$(VARIANT)
 PREFIX   ?= /usr/local
+FUZZ_SECONDS ?= 60
+VERSION  := $(shell sed -n 's/^.define HT_VERSION "\(.*\)"/\1/p' include/halftone.h)
+
+# All processors, unless a number was given.
+ifeq ($(filter -j%,$(MAKEFLAGS)),)
+MAKEFLAGS += -j$(shell nproc)
+endif
 
 WARN     := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
+OPENMP   := -fopenmp
 FLAGS_release := -O3 -g
 FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
-CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -fopenmp -fPIC -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
-LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -fopenmp
+CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off $(OPENMP) -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
+LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) $(OPENMP)
 LDLIBS   := -ljansson -lz -lm
 
 ROOMS    := core graph cpu unet sampler
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
+FUZZ_SRC := $(wildcard tests/fuzz_*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
 TESTS    := $(TEST_SRC:tests/%.c=$(B)/tests/%)
+FUZZERS  := $(FUZZ_SRC:tests/%.c=$(B)/tests/%)
+
+# make V=1 shows the commands.
+ifeq ($(V),)
+SAY       = @echo "  $(1) $(2)";
+endif
 
 all: $(B)/libhalftone.a $(B)/halftone
 
 # Instruction sets are picked at run time: each file of one gets its own flags.
-$(B)/cpu/avx2%.o:   CFLAGS += -mavx2 -mfma -mf16c
-$(B)/cpu/avx512%.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(B)/cpu/avx2.o:   CFLAGS += -mavx2 -mfma -mf16c
+$(B)/cpu/avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+
+# The program that the command-line tests run.
+$(B)/tests/test_cli.o: CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
+$(B)/tests/test_cli: $(B)/halftone
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
-	$(CC) $(CFLAGS) -c $< -o $@
+	$(call SAY,CC,$<)$(CC) $(CFLAGS) -c $< -o $@
 
 $(B)/libhalftone.a: $(LIB_OBJ)
 	@rm -f $@
-	ar rcs $@ $^
+	$(call SAY,AR,$@)ar rcs $@ $^
 
 $(B)/halftone: $(CLI_OBJ) $(B)/libhalftone.a
-	$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-$(B)/tests/%: $(B)/tests/%.o $(B)/libhalftone.a
-	$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+$(B)/libhalftone.so.$(VERSION): $(LIB_OBJ)
+	$(call SAY,LD,$@)$(CC) -shared -Wl,-soname,libhalftone.so.0 $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+$(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(TEST_LDFLAGS) $(filter %.o %.a,$^) -lcmocka $(LDLIBS) -o $@
+
+$(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
 tests: $(TESTS)
+fuzzers: $(FUZZERS)
+
+# ---- what people type ----------------------------------------------------------------------------------------------------
+# Packages come first and may bring the compiler: so these call make again rather than depend on files.
+AGAIN := @$(MAKE) --no-print-directory
+
+demo:
+	@tools/deps.sh
+	$(AGAIN) all
+	@mkdir -p out
+	$(B)/halftone sample models/cifar10 -n 64 --steps 50 -o out/cifar10.png
+
+test:
+	@tools/deps.sh
+	$(AGAIN) all tests
+	@tools/test.sh $(TESTS)
+
+asan:
+	$(AGAIN) VARIANT=asan test
+
+# Waiting threads must sleep: valgrind runs one at a time.
+valgrind: export OMP_WAIT_POLICY = PASSIVE
+valgrind: export RUNNER = valgrind -q --trace-children=yes --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+valgrind:
+	@tools/deps.sh valgrind
+	$(AGAIN) test
+
+fuzz:
+	@tools/deps.sh fuzz
+	$(AGAIN) VARIANT=fuzz CC=clang fuzzers
+	@tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_SRC:tests/%.c=build/fuzz/tests/%)
+
+bench: all
+	$(B)/halftone bench models/cifar10
+
+C_FILES := $(foreach r,$(ROOMS) cli include tests bench,$(wildcard $(r)/*.c $(r)/*.h))
+
+format:
+	@tools/deps.sh lint
+	clang-format -i $(C_FILES)
+
+lint:
+	@tools/deps.sh lint
+	@tools/lint.sh $(LIB_SRC) $(CLI_SRC) $(TEST_SRC) $(FUZZ_SRC)
+
+# ---- installing ----------------------------------------------------------------------------------------------------------
+DEST := $(DESTDIR)$(PREFIX)
+
+install: all $(B)/libhalftone.so.$(VERSION)
+	install -d $(DEST)/bin $(DEST)/include $(DEST)/lib/pkgconfig $(DEST)/share/man/man1
+	install -m 755 $(B)/halftone $(DEST)/bin/
+	install -m 644 include/halftone.h $(DEST)/include/
+	install -m 644 $(B)/libhalftone.a $(DEST)/lib/
+	install -m 755 $(B)/libhalftone.so.$(VERSION) $(DEST)/lib/
+	ln -sf libhalftone.so.$(VERSION) $(DEST)/lib/libhalftone.so.0
+	ln -sf libhalftone.so.0 $(DEST)/lib/libhalftone.so
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/halftone.pc.in > $(DEST)/lib/pkgconfig/halftone.pc
+	install -m 644 docs/halftone.1 $(DEST)/share/man/man1/
+
+uninstall:
+	rm -f $(DEST)/bin/halftone $(DEST)/include/halftone.h $(DEST)/lib/libhalftone.a $(DEST)/lib/libhalftone.so* \
+	    $(DEST)/lib/pkgconfig/halftone.pc $(DEST)/share/man/man1/halftone.1
 
 clean:
 	rm -rf build out
 
-.PHONY: all tests clean
+.PHONY: all tests fuzzers demo test asan valgrind fuzz bench format lint install uninstall clean
 .SECONDARY:
--include $(shell find build/$(VARIANT) -name '*.d' 2>/dev/null)
+-include $(shell find $(B) -name '*.d' 2>/dev/null)

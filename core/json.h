@@ -7,9 +7,11 @@
 
 #include "core/error.h"
 
-/* Read a file (at most 64 MiB) whose top level is an object; duplicate keys are an error.  The caller owns *out (json_decref). */
+/* Read a file (at most 64 MiB) whose top level is an object; duplicate keys are an error.  The caller owns *out (json_decref).
+ * Python's Infinity, -Infinity and NaN, which diffusers writes, come out as strings of that name. */
 ht_status ht_json_read(const char *path, json_t **out);
 ht_status ht_json_parse(const char *bytes, size_t size, const char *label, json_t **out);
+ht_status ht_json_parse_strict(const char *bytes, size_t size, const char *label, json_t **out); /* those words are errors */
 
 /* A reader with a sticky error: after the first failure every call returns its fallback and keeps the first message.
  * `where` goes in front of messages ("unet/config.json").  A key that is absent or null gives the fallback; one of the wrong type or

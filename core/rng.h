@@ -15,24 +15,31 @@ typedef struct ht_mt19937 {
 
 void ht_mt19937_seed(ht_mt19937 *g, uint64_t seed);
 uint32_t ht_mt19937_u32(ht_mt19937 *g);
-uint64_t ht_mt19937_u64(ht_mt19937 *g);                          /* two draws, the first in the high half */
-void ht_mt19937_randn(ht_mt19937 *g, size_t n, float *out);      /* torch.randn(n, generator=g): within 1e-6, its log and cos are vectorized */
-void ht_mt19937_randn_f64(ht_mt19937 *g, size_t n, double *out); /* dtype=torch.float64 */
-void ht_mt19937_rand(ht_mt19937 *g, size_t n, float *out);       /* torch.rand: uniform in [0,1) */
+uint64_t ht_mt19937_u64(ht_mt19937 *g);                           /* two draws, the first in the high half */
+void ht_mt19937_randn(ht_mt19937 *g, size_t n, float *out);       /* torch.randn(n, generator=g): within 1e-6, its log and cos are vectorized */
+void ht_mt19937_randn_f64(ht_mt19937 *g, size_t n, double *out);  /* dtype=torch.float64 */
+void ht_mt19937_randn_half(ht_mt19937 *g, size_t n, float *out);  /* dtype=torch.float16 or bfloat16, not yet rounded to it */
+void ht_mt19937_rand(ht_mt19937 *g, size_t n, float *out);        /* torch.rand: uniform in [0,1) */
+void ht_mt19937_rand_f64(ht_mt19937 *g, size_t n, double *out);
+int64_t ht_mt19937_randint(ht_mt19937 *g, int64_t lo, int64_t hi); /* one value of torch.randint(lo, hi): in [lo,hi), lo < hi */
+void ht_mt19937_randperm(ht_mt19937 *g, size_t n, int64_t *out);  /* torch.randperm(n), n < 2^32 */
 
 /* Philox4x32-10 (Salmon et al., SC 2011). */
 void ht_philox4x32(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* torch's CUDA generator: Philox streams dealt to the threads of a grid-stride launch, offset moved on after each draw.  The grid depends on
- * the GPU for large draws; the constants are an H100's (132 multiprocessors of 2048 threads), and draws of up to 256 blocks' threads are the same on all. */
+/* torch's CUDA generator: Philox streams dealt to the threads of a grid-stride launch, offset moved on after each draw.  A launch has
+ * at most as many threads as the GPU holds at once; the constants are an H100's (132 multiprocessors of 2048 threads).  Draws of no more
+ * values than a GPU has threads are the same on all: 270336 values on an H100, 16384 and more on whatever PyTorch still runs on. */
 typedef struct ht_torch_cuda_rng {
-    uint64_t seed, offset;
+    uint64_t seed, offset; /* offset 0: a fresh torch.Generator("cuda").manual_seed(seed) */
 } ht_torch_cuda_rng;
 
-void ht_torch_cuda_randn(ht_torch_cuda_rng *g, size_t n, float *out);
+void ht_torch_cuda_randn(ht_torch_cuda_rng *g, size_t n, float *out); /* within 4e-6, the GPU's sine is no better; rounded, dtype=torch.float16, bfloat16 */
+void ht_torch_cuda_randn_f64(ht_torch_cuda_rng *g, size_t n, double *out); /* dtype=torch.float64 */
+void ht_torch_cuda_rand(ht_torch_cuda_rng *g, size_t n, float *out);       /* torch.rand: uniform in [0,1), equal */
 
 /* Halftone's own: one stream an image.  Value k of draw `draw` of image `index` is a function of (seed, index, draw, k) alone.
- * n standard normals by Box-Muller in the same arithmetic on every machine. */
+ * n < 2^34 standard normals by Box-Muller in the same arithmetic, so the same bits, on every machine. */
 void ht_image_randn(uint64_t seed, uint64_t index, uint32_t draw, size_t n, float *out);
 
 #endif

@@ -10,7 +10,8 @@ typedef struct ht_safetensors ht_safetensors;
 /* Open a .safetensors file, or a *.safetensors.index.json whose shards lie beside it.  Files are mapped; tensors are views into
  * the mapping, valid until _close, sorted by name.  Everything the format promises is checked before anything is handed out: the
  * header's length, its JSON, dtypes, shapes, offsets that overlap, leave gaps, or run past the end, names given twice, products
- * that overflow.  HT_ERR_IO or HT_ERR_FORMAT, the message names the file and the tensor. */
+ * that overflow.  HT_ERR_IO, HT_ERR_FORMAT, HT_ERR_MEMORY, or HT_ERR_UNSUPPORTED for more than HT_MAX_DIMS dimensions; the message
+ * names the file and the tensor.  If somebody truncates a mapped file, touching what is gone raises SIGBUS. */
 ht_status ht_safetensors_open(const char *path, ht_safetensors **out);
 
 /* The same for bytes in memory, borrowed until _close.  label stands for the file name in messages. */

@@ -33,6 +33,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef __GNUC__
+#pragma GCC visibility push(default) /* the library is built with -fvisibility=hidden: what stands here is what it exports */
+#endif
 
 #define HT_VERSION "0.1.0"
 
@@ -173,6 +176,9 @@ ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64
 ht_status ht_image_save(const char *path, const float *image, int h, int w, int c, const char *parameters);
 ht_status ht_image_save_grid(const char *path, const float *images, int64_t n, int h, int w, int c, int columns, const char *parameters);
 
+#ifdef __GNUC__
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -1,0 +1,275 @@
+/* bench.c - `halftone bench`: how fast evaluations are, where the time goes, and how near that is to the machine's float32 peak. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+
+#include "cli/commands.h"
+#include "cli/peak.h"
+
+typedef struct bench_settings {
+    const char *model, *component;
+    option_ints batches;
+    double seconds;
+    option_size size;
+    run_settings run;
+    bool json;
+} bench_settings;
+
+#define AT(member) .at = offsetof(bench_settings, member)
+
+/* clang-format off */
+static const option bench_options[] = {
+    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, or that of one of its components"},
+    {.name = "batch", .argument = "LIST", .type = OPTION_INTS, AT(batches), .min = 1, .max = 4096, .initial = "1,16", .help = "images at once"},
+    {.name = "seconds", .argument = "X", .type = OPTION_REAL, AT(seconds), .min = 0, .max = 3600, .initial = "3",
+     .help = "measure each batch for so long, at least 3 evaluations"},
+    {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
+    {.name = "size", .argument = "WxH", .type = OPTION_SIZE, AT(size), .min = 1, .max = 16384, .help = "of the sample; default: the model's own"},
+    RUN_OPTIONS(bench_settings),
+    {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object"},
+    {0}};
+/* clang-format on */
+
+enum { MAX_KINDS = 64, MAX_RUNS = 100000, MIN_RUNS = 3 };
+
+typedef struct kind_total {
+    const char *kind;
+    double seconds, macs; /* of one evaluation of the batch */
+} kind_total;
+
+/* The measured figures of one batch size. */
+typedef struct measurement {
+    int batch, runs, threads;
+    char isa[16];
+    double median, best; /* seconds an evaluation */
+    double macs;         /* of one image */
+    int kinds;
+    kind_total kind[MAX_KINDS];
+    double products; /* share of the peak that matrix products reach in their own time */
+} measurement;
+
+/* What a model is fed: noise-like numbers, the middle of the schedule, class 0. */
+typedef struct inputs {
+    float *x, *t, *out, *embeddings;
+    int64_t *labels;
+} inputs;
+
+static void free_inputs(inputs *in)
+{
+    free(in->x);
+    free(in->t);
+    free(in->out);
+    free(in->embeddings);
+    free(in->labels);
+}
+
+static bool make_inputs(inputs *in, const ht_model_info *m, const ht_session_info *s)
+{
+    size_t n = (size_t)s->batch, pixels = n * (size_t)s->height * (size_t)s->width, count = pixels * (size_t)m->in_channels;
+    *in = (inputs){.x = calloc(count, sizeof(float)),
+                   .t = calloc(n, sizeof(float)),
+                   .out = calloc(pixels * (size_t)m->out_channels, sizeof(float)),
+                   .embeddings = calloc(n * (size_t)m->class_embed_dim + 1, sizeof(float)),
+                   .labels = calloc(n, sizeof(int64_t))};
+    if (!in->x || !in->t || !in->out || !in->embeddings || !in->labels)
+        return false;
+    uint32_t state = 1;
+    for (size_t i = 0; i < count; i++) {
+        state = state * 1664525u + 1013904223u; /* Numerical Recipes' generator: any spread numbers will do */
+        in->x[i] = (float)(state >> 8) / 8388608.0f - 1.0f;
+    }
+    for (size_t i = 0; i < n; i++)
+        in->t[i] = 500;
+    return true;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+static ht_status evaluate(ht_session *session, const ht_model_info *m, const ht_session_info *s, const inputs *in)
+{
+    ht_cond cond = {.class_labels = m->num_classes ? in->labels : NULL, .class_embeddings = m->class_embed_dim ? in->embeddings : NULL};
+    return ht_predict(session, s->batch, in->x, in->t, &cond, in->out);
+}
+
+static void add_kind(measurement *r, const ht_op_info *op)
+{
+    int k = 0;
+    while (k < r->kinds && strcmp(r->kind[k].kind, op->kind))
+        k++;
+    if (k == MAX_KINDS)
+        return;
+    if (k == r->kinds)
+        r->kind[r->kinds++] = (kind_total){.kind = op->kind};
+    r->kind[k].macs += op->macs * r->batch;
+    if (op->runs)
+        r->kind[k].seconds += op->seconds / (double)op->runs;
+    r->macs += op->macs;
+}
+
+static int compare_kinds(const void *a, const void *b)
+{
+    double x = ((const kind_total *)a)->seconds, y = ((const kind_total *)b)->seconds;
+    return (x < y) - (x > y);
+}
+
+static void add_kinds(measurement *r, const ht_session *session, int ops, double peak)
+{
+    double seconds = 0, macs = 0;
+    for (int i = 0; i < ops; i++) {
+        ht_op_info op;
+        ht_session_op(session, i, &op);
+        if (strcmp(op.stage, "once")) /* those ran when the session was opened */
+            add_kind(r, &op);
+    }
+    qsort(r->kind, (size_t)r->kinds, sizeof *r->kind, compare_kinds);
+    for (int k = 0; k < r->kinds; k++) {
+        if (r->kind[k].macs > 0) {
+            seconds += r->kind[k].seconds;
+            macs += r->kind[k].macs;
+        }
+    }
+    r->products = seconds > 0 ? 2 * macs / seconds / peak : 0;
+}
+
+/* Evaluations until the time is up; times [MAX_RUNS] gets the seconds of each. */
+static ht_status time_runs(ht_session *session, const ht_model_info *m, const inputs *in, double seconds, double *times, int *runs)
+{
+    ht_session_info s;
+    ht_session_get_info(session, &s);
+    ht_status status = evaluate(session, m, &s, in); /* the first touches the memory */
+    double end = seconds_now() + seconds;
+    for (*runs = 0; !status && *runs < MAX_RUNS && (*runs < MIN_RUNS || seconds_now() < end); ++*runs) {
+        double start = seconds_now();
+        status = evaluate(session, m, &s, in);
+        times[*runs] = seconds_now() - start;
+    }
+    return status;
+}
+
+static ht_status measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak, measurement *r)
+{
+    ht_session_info s;
+    inputs in;
+    ht_session_get_info(session, &s);
+    double *times = calloc(MAX_RUNS, sizeof *times);
+    ht_status status = HT_ERR_MEMORY;
+    if (make_inputs(&in, m, &s) && times)
+        status = time_runs(session, m, &in, b->seconds, times, &r->runs);
+    if (!status) {
+        qsort(times, (size_t)r->runs, sizeof *times, compare_doubles);
+        r->median = (times[(r->runs - 1) / 2] + times[r->runs / 2]) / 2;
+        r->best = times[0];
+        r->batch = s.batch;
+        r->threads = s.threads;
+        snprintf(r->isa, sizeof r->isa, "%s", s.isa);
+        add_kinds(r, session, s.ops, peak);
+    }
+    free_inputs(&in);
+    free(times);
+    return status;
+}
+
+static json_t *measurement_json(const measurement *r, double peak)
+{
+    json_t *kinds = json_array();
+    double flops = 2 * r->macs * r->batch / r->median;
+    for (int k = 0; k < r->kinds; k++)
+        json_array_append_new(kinds, json_pack("{s:s, s:f, s:f}", "kind", r->kind[k].kind, "ms", r->kind[k].seconds * 1e3, "gflops",
+                                               r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
+    return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads", r->threads, "isa", r->isa,
+                     "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms", r->best * 1e3, "images_per_second",
+                     r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak", flops / peak, "products_share_of_peak", r->products,
+                     "kinds", kinds);
+}
+
+static void print_measurement(const measurement *r, double peak)
+{
+    double flops = 2 * r->macs * r->batch / r->median;
+    printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s, %.0f %% of peak\n",
+           r->batch, r->isa, r->threads, r->threads == 1 ? "" : "s", r->median * 1e3, r->runs, r->best * 1e3, r->batch / r->median,
+           flops * 1e-9, 100 * flops / peak);
+    printf("  matrix products reach %.0f %% of peak in their time\n", 100 * r->products);
+    for (int k = 0; k < r->kinds; k++) {
+        const kind_total *kind = &r->kind[k];
+        printf("  %-20s %8.3f ms %5.1f %%", kind->kind, kind->seconds * 1e3, 100 * kind->seconds / r->median);
+        if (kind->macs > 0 && kind->seconds > 0)
+            printf(" %8.1f GFLOP/s", 2e-9 * kind->macs / kind->seconds);
+        printf("\n");
+    }
+}
+
+/* Prints, or adds to results if that is not NULL. */
+static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch, double peak, json_t *results)
+{
+    ht_session_options options = run_session_options(&b->run);
+    options.batch = (int)batch;
+    options.height = b->size.height;
+    options.width = b->size.width;
+    options.profile = 1;
+    ht_session *session;
+    if (ht_session_open(model, &options, &session))
+        return report_failure();
+    ht_model_info m;
+    ht_model_get_info(model, &m);
+    measurement r = {0};
+    ht_status status = measure_session(b, session, &m, peak, &r);
+    if (!status && results)
+        json_array_append_new(results, measurement_json(&r, peak));
+    else if (!status)
+        print_measurement(&r, peak);
+    ht_session_close(session);
+    if (status == HT_ERR_MEMORY)
+        return report("out of memory");
+    return status ? report_failure() : EXIT_SUCCESS;
+}
+
+static int bench_model(const bench_settings *b, ht_model *model)
+{
+    const char *isa;
+    struct rusage usage;
+    double peak = peak_measure((int)b->run.threads, &isa);
+    json_t *results = b->json ? json_array() : NULL;
+    if (!b->json)
+        printf("%s: float32 peak here %.1f GFLOP/s (%s)\n", b->model, peak * 1e-9, isa);
+    int status = EXIT_SUCCESS;
+    for (int i = 0; !status && i < b->batches.count; i++)
+        status = measure_batch(b, model, b->batches.value[i], peak, results);
+    getrusage(RUSAGE_SELF, &usage);
+    double megabytes = (double)usage.ru_maxrss * 1024e-6;
+    if (status) {
+        json_decref(results);
+    } else if (b->json) {
+        status = print_json(json_pack("{s:s, s:s, s:s, s:f, s:f, s:o}", "model", b->model, "version", ht_version(), "peak_isa", isa,
+                                      "peak_gflops", peak * 1e-9, "peak_memory_mb", megabytes, "results", results));
+    } else {
+        printf("peak memory %.0f MB\n", megabytes);
+    }
+    return status;
+}
+
+static int run_bench(const void *settings)
+{
+    const bench_settings *b = settings;
+    ht_model *model;
+    if (ht_model_open(b->model, b->component, &model))
+        return report_failure();
+    int status = bench_model(b, model);
+    ht_model_close(model);
+    return status;
+}
+
+const command bench_command = {.name = "bench",
+                               .summary = "measure how fast a model runs here",
+                               .description = "The float32 peak is measured in the same run.  Operations are timed one by one meanwhile (two clock reads each).",
+                               .examples = "halftone bench models/cifar10\n"
+                                           "halftone bench models/cifar10 --batch 1,4,16,64 --threads 1 --seconds 10\n"
+                                           "halftone bench models/cifar10 --isa avx2 --json",
+                               .options = bench_options,
+                               .settings_size = sizeof(bench_settings),
+                               .run = run_bench};

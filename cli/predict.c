@@ -1,0 +1,67 @@
+/* predict.c - `halftone predict`: one evaluation on given tensors, so that anyone can check parity with anything. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/commands.h"
+#include "cli/output.h"
+
+typedef struct predict_settings {
+    const char *model, *input, *output, *component;
+    int64_t batch;
+    run_settings run;
+    bool quiet, json;
+} predict_settings;
+
+#define AT(member) .at = offsetof(predict_settings, member)
+
+/* clang-format off */
+static const option predict_options[] = {
+    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, or that of one of its components"},
+    {.argument = "IN.safetensors", .type = OPTION_TEXT, AT(input), .help = "tensors `sample` [n,c,h,w], `timestep`, `class_labels`"},
+    {.name = "output", .letter = 'o', .required = true, .argument = "OUT.safetensors", .type = OPTION_TEXT, AT(output),
+     .help = "gets the tensor `sample`"},
+    {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
+    {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .max = 4096, .initial = "0",
+     .help = "images evaluated at once; 0: all; same result with any"},
+    RUN_OPTIONS(predict_settings),
+    {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no summary"},
+    {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object about what was made"},
+    {0}};
+/* clang-format on */
+
+static int print_made(const predict_settings *s, double seconds)
+{
+    if (s->json)
+        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:f}", "model", s->model, "input", s->input, "output", s->output, "version",
+                                    ht_version(), "seconds", seconds));
+    if (!s->quiet)
+        printf("%s: sample, %.3f s\n", s->output, seconds);
+    return EXIT_SUCCESS;
+}
+
+static int run_predict(const void *settings)
+{
+    const predict_settings *s = settings;
+    ht_model *model;
+    if (ht_model_open(s->model, s->component, &model))
+        return report_failure();
+    int failed = output_check_file(s->output);
+    if (!failed) {
+        ht_session_options options = run_session_options(&s->run);
+        options.batch = (int)s->batch;
+        double start = seconds_now();
+        failed = ht_predict_file(model, &options, s->input, s->output) ? report_failure() : print_made(s, seconds_now() - start);
+    }
+    ht_model_close(model);
+    return failed;
+}
+
+const command predict_command = {
+    .name = "predict",
+    .summary = "evaluate a model once on the tensors of a file",
+    .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's forward in diffusers.",
+    .examples = "halftone predict models/cifar10 in.safetensors -o out.safetensors\n"
+                "halftone predict models/cifar10 --component unet in.safetensors -o out.safetensors --isa scalar",
+    .options = predict_options,
+    .settings_size = sizeof(predict_settings),
+    .run = run_predict};

@@ -1,0 +1,326 @@
+/* sample.c - `halftone sample`: draw images into a picture, a grid, or a folder. */
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/output.h"
+#include "cli/parameters.h"
+#include "cli/progress.h"
+
+typedef struct sample_settings {
+    const char *model, *output;
+    int64_t n, first, total, steps, batch;
+    const char *sampler, *spacing, *rng;
+    double eta;
+    uint64_t seed;
+    option_ints classes;
+    option_size size;
+    run_settings run;
+    bool quiet, json;
+} sample_settings;
+
+#define AT(member) .at = offsetof(sample_settings, member)
+
+/* clang-format off */
+static const option sample_options[] = {
+    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, in the layout of diffusers"},
+    {.name = "output", .letter = 'o', .argument = "PATH", .type = OPTION_TEXT, AT(output), .initial = "halftone.png",
+     .help = "X.png: one picture, a grid if n > 1; a folder or DIR/: one PNG an image"},
+    {.name = "number", .letter = 'n', .argument = "N", .type = OPTION_INT, AT(n), .min = 1, .max = 100000000, .initial = "16",
+     .record = "Images", .help = "how many images"},
+    {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
+     .help = "model evaluations an image"},
+    {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
+     .help = "method; default: the model's own"},
+    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad",
+     .record = "Spacing", .help = "of timesteps; default: the model's own"},
+    {.name = "eta", .argument = "X", .type = OPTION_REAL, AT(eta), .max = 1, .initial = "0", .record = "Eta",
+     .help = "noise that DDIM adds: 0 none, 1 as DDPM"},
+    {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed",
+     .help = "the same seed gives the same images"},
+    {.name = "rng", .argument = "NAME", .type = OPTION_CHOICE, AT(rng), .choices = "philox|torch-cpu|torch-cuda", .initial = "philox",
+     .record = "RNG", .help = "noise; torch-*: as diffusers draws it"},
+    {.name = "class", .argument = "LIST", .type = OPTION_INTS, AT(classes), .max = 1000000000, .record = "Class",
+     .help = "class, or classes that images take in turn: 3 or 0,1,2"},
+    {.name = "first", .argument = "I", .type = OPTION_INT, AT(first), .max = 1000000000000, .initial = "0", .record = "First",
+     .help = "draw images I .. I+n-1 of the seed"},
+    {.name = "total", .argument = "N", .type = OPTION_INT, AT(total), .max = 1000000000000, .record = "Total",
+     .help = "torch-*: images drawn at once in diffusers [first + n]"},
+    {.name = "size", .argument = "WxH", .type = OPTION_SIZE, AT(size), .min = 1, .max = 16384, .record = "Size",
+     .help = "in pixels; default: the model's own"},
+    {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "8",
+     .help = "images evaluated at once; same images with any"},
+    RUN_OPTIONS(sample_settings),
+    {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no progress, no summary"},
+    {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object about what was made"},
+    {0}};
+/* clang-format on */
+
+/* A run of the command. */
+typedef struct job {
+    sample_settings s; /* with what the model decided filled in, as it is recorded */
+    const char *sampler;
+    ht_model *model;
+    ht_model_info info;
+    ht_session *session;
+    ht_session_info running;
+    bool to_folder;
+    output out;
+    int64_t *labels; /* of the images of a call, NULL without classes */
+    float *images;   /* of a call */
+    int64_t capacity;
+    progress bar;
+    int64_t evaluations_before; /* of earlier calls */
+    int64_t written;
+    json_t *files;
+    double seconds;
+} job;
+
+/* ---- before sampling: everything that can be found wrong now --------------------------------------------------------------- */
+
+static bool ends_with_png(const char *path)
+{
+    size_t length = strlen(path);
+    return length > 4 && !strcasecmp(path + length - 4, ".png");
+}
+
+/* /dev/stdout, a FIFO: names that need no ending. */
+static bool is_special(const char *path)
+{
+    struct stat status;
+    return !stat(path, &status) && !S_ISREG(status.st_mode);
+}
+
+static int check_settings(const job *j)
+{
+    const sample_settings *s = &j->s;
+    if (s->total && s->total < s->first + s->n)
+        return options_wrong(&sample_command, "--total %" PRId64 ": must be at least first + n, %" PRId64, s->total, s->first + s->n);
+    if (s->total && !strcmp(s->rng, "philox"))
+        return options_wrong(&sample_command, "--total is for --rng torch-cpu and torch-cuda; philox draws each image by itself");
+    if (!j->to_folder && !ends_with_png(s->output) && !is_special(s->output))
+        return options_wrong(&sample_command, "--output %.200s: pictures are PNG: NAME.png, or FOLDER/ for one file an image", s->output);
+    return 0;
+}
+
+static int open_output(job *j)
+{
+    return j->to_folder ? output_open_folder(j->s.output, &j->out) : output_check_file(j->s.output);
+}
+
+static int open_model(job *j)
+{
+    if (ht_model_open(j->s.model, NULL, &j->model))
+        return report_failure();
+    ht_model_get_info(j->model, &j->info);
+    int c = j->info.in_channels;
+    if (c != 1 && c != 3 && c != 4)
+        return report("%s: draws samples of %d channels; a picture has 1, 3 or 4", j->s.model, c);
+    bool ddpm = j->info.scheduler && !strcmp(j->info.scheduler, "DDPMScheduler");
+    j->sampler = j->s.sampler ? j->s.sampler : ddpm ? "ddpm" : "ddim";
+    j->s.sampler = strcmp(j->sampler, "ddpm") ? "DDIM" : "DDPM";
+    return 0;
+}
+
+static int open_session(job *j)
+{
+    ht_session_options options = run_session_options(&j->s.run);
+    options.batch = (int)(j->s.n < j->s.batch ? j->s.n : j->s.batch);
+    options.height = j->s.size.height;
+    options.width = j->s.size.width;
+    if (ht_session_open(j->model, &options, &j->session))
+        return report_failure();
+    ht_session_get_info(j->session, &j->running);
+    j->s.size = (option_size){j->running.width, j->running.height};
+    return 0;
+}
+
+/* A folder needs a batch's images at a time, a grid all. */
+static int allocate(job *j)
+{
+    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
+    j->capacity = j->to_folder ? j->running.batch : j->s.n;
+    j->images = calloc((size_t)j->capacity, image * sizeof(float));
+    j->files = json_array();
+    if (j->s.classes.count)
+        j->labels = calloc((size_t)j->capacity, sizeof *j->labels);
+    if (!j->images || !j->files || (j->s.classes.count && !j->labels))
+        return report("out of memory for %" PRId64 " images%s", j->capacity, j->to_folder ? "" : "; -o FOLDER/ needs less");
+    return 0;
+}
+
+static int prepare(job *j)
+{
+    j->to_folder = output_is_folder(j->s.output);
+    int status = check_settings(j);
+    if (!status)
+        status = open_model(j);
+    if (!status)
+        status = open_output(j);
+    if (!status)
+        status = open_session(j);
+    return status ? status : allocate(j);
+}
+
+/* ---- sampling -------------------------------------------------------------------------------------------------------------- */
+
+static int on_step(void *user, int64_t done, int64_t total)
+{
+    job *j = user;
+    (void)total;
+    progress_update(&j->bar, j->evaluations_before + done);
+    return interrupt_signal();
+}
+
+static ht_rng find_rng(const char *name)
+{
+    return !strcmp(name, "torch-cpu") ? HT_RNG_TORCH_CPU : !strcmp(name, "torch-cuda") ? HT_RNG_TORCH_CUDA : HT_RNG_PHILOX;
+}
+
+/* Images first .. first+n-1 of the seed into j->images. */
+static ht_status draw(job *j, int64_t first, int64_t n)
+{
+    const sample_settings *s = &j->s;
+    for (int64_t i = 0; j->labels && i < n; i++)
+        j->labels[i] = s->classes.value[(first + i) % s->classes.count];
+    ht_sample_options options = {.steps = (int)s->steps,
+                                 .sampler = j->sampler,
+                                 .spacing = s->spacing,
+                                 .eta = s->eta,
+                                 .seed = s->seed,
+                                 .rng = find_rng(s->rng),
+                                 .total = s->total ? s->total : s->first + s->n,
+                                 .class_labels = j->labels,
+                                 .progress = on_step,
+                                 .user = j};
+    if (interrupt_signal())
+        return HT_ERR_CANCELLED;
+    ht_status status = ht_sample(j->session, &options, first, n, j->images);
+    j->evaluations_before += n * s->steps;
+    return status;
+}
+
+/* Write images first .. first+n-1, which j->images begins with at `from`, as one file. */
+static ht_status write_picture(job *j, const char *path, int64_t first, int64_t n, const float *from)
+{
+    sample_settings made = j->s;
+    made.first = first;
+    made.n = n;
+    if (!made.total && strcmp(made.rng, "philox"))
+        made.total = j->s.first + j->s.n;
+    char *text = parameters_text(&sample_command, &made, j->s.model);
+    if (!text)
+        return HT_ERR_MEMORY;
+    int w = j->running.width, h = j->running.height, c = j->info.in_channels;
+    ht_status status = n > 1 ? ht_image_save_grid(path, from, n, h, w, c, 0, text) : ht_image_save(path, from, h, w, c, text);
+    free(text);
+    if (!status) {
+        j->written += n;
+        json_array_append_new(j->files, json_string(path));
+    }
+    return status;
+}
+
+static ht_status draw_grid(job *j)
+{
+    ht_status status = draw(j, j->s.first, j->s.n);
+    return status ? status : write_picture(j, j->s.output, j->s.first, j->s.n, j->images);
+}
+
+static ht_status draw_folder(job *j)
+{
+    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
+    int64_t end = j->s.first + j->s.n;
+    for (int64_t first = j->s.first; first < end; first += j->capacity) {
+        int64_t n = end - first < j->capacity ? end - first : j->capacity;
+        ht_status status = draw(j, first, n);
+        for (int64_t i = 0; !status && i < n; i++) {
+            const float *from = j->images + (size_t)i * image;
+            status = write_picture(j, output_file(&j->out, first + i), first + i, 1, from);
+        }
+        if (status)
+            return status;
+    }
+    return HT_OK;
+}
+
+/* ---- the command ----------------------------------------------------------------------------------------------------------- */
+
+static int print_made(const job *j)
+{
+    if (j->s.json) {
+        json_t *settings = options_json(&sample_command, &j->s);
+        return print_json(settings ? json_pack("{s:O, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files, "images",
+                                               (json_int_t)j->written, "settings", settings, "model", j->s.model, "version",
+                                               ht_version(), "backend", j->running.backend, "isa", j->running.isa, "threads",
+                                               j->running.threads, "seconds", j->seconds, "images_per_second",
+                                               (double)j->written / j->seconds)
+                                   : NULL);
+    }
+    if (!j->s.quiet)
+        printf("%s: %" PRId64 " image%s, %" PRId64 " steps, %.1f s, %.2f images/s\n", j->s.output, j->written,
+               j->written == 1 ? "" : "s", j->s.steps, j->seconds, (double)j->written / j->seconds);
+    return EXIT_SUCCESS;
+}
+
+static int interrupted(const job *j)
+{
+    int64_t left = j->s.n - j->written;
+    report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->s.n);
+    return 128 + interrupt_signal();
+}
+
+static int draw_all(job *j)
+{
+    double start = seconds_now();
+    j->bar.quiet = j->s.quiet;
+    progress_begin(&j->bar, "sampling", j->s.n * j->s.steps);
+    ht_status status = j->to_folder ? draw_folder(j) : draw_grid(j);
+    progress_end(&j->bar);
+    j->seconds = seconds_now() - start;
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        return interrupted(j);
+    if (status == HT_ERR_MEMORY)
+        return report("out of memory");
+    return status ? report_failure() : print_made(j);
+}
+
+static int run_sample(const void *settings)
+{
+    job *j = calloc(1, sizeof *j);
+    if (!j)
+        return report("out of memory");
+    j->s = *(const sample_settings *)settings;
+    interrupt_watch();
+    int status = prepare(j);
+    if (!status)
+        status = draw_all(j);
+    json_decref(j->files);
+    free(j->labels);
+    free(j->images);
+    ht_session_close(j->session);
+    if (j->to_folder)
+        output_close(&j->out);
+    ht_model_close(j->model);
+    free(j);
+    return status;
+}
+
+const command sample_command = {
+    .name = "sample",
+    .summary = "draw images with a model",
+    .description = "An image depends on model, seed, its index, and settings, not on n, batch, threads or instruction set (with --rng philox).\n"
+                   "The PNG's text `parameters` says how it was made.  Ctrl-C stops at the next step and leaves whole files only.",
+    .examples = "halftone sample models/cifar10                            # a grid of 16 in halftone.png\n"
+                "halftone sample models/cifar10 -n 64 --seed 7 -o grid.png\n"
+                "halftone sample models/cifar10 -n 10000 -o samples/       # samples/00000.png on\n"
+                "halftone sample models/cifar10 -n 1 --first 41 -o 41.png  # number 41 of them again\n"
+                "halftone sample models/cifar10 --rng torch-cpu --seed 0   # the noise of torch.manual_seed(0)",
+    .options = sample_options,
+    .settings_size = sizeof(sample_settings),
+    .run = run_sample};

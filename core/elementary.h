@@ -1,0 +1,12 @@
+/* elementary.h - a logarithm, a sine and a cosine whose bits are the same on every machine.
+ * A C library may round its own differently from version to version, and then a seed would not name an image. */
+#ifndef HT_CORE_ELEMENTARY_H
+#define HT_CORE_ELEMENTARY_H
+
+/* The natural logarithm of a positive normal number, within 3 units in the last place. */
+double ht_log(double x);
+
+/* sin(2 pi turns) and cos(2 pi turns), |turns| < 2^50, each within 3 units in its last place. */
+void ht_sincos_turns(double turns, double *sine, double *cosine);
+
+#endif

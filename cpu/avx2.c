@@ -1,0 +1,40 @@
+/* avx2.c - the fast float32 kernels for this instruction set: the shared bodies, and the table that lists them. */
+#include <math.h>
+#include <string.h>
+
+#include "cpu/simd_avx2.h"
+
+#include "cpu/math.h"
+#include "cpu/reference.h"
+#include "cpu/window.h"
+
+#include "cpu/product.inc"
+
+#include "cpu/norm.inc"
+
+#include "cpu/attention.inc"
+
+#define PRODUCT(op)                                                                                                                                  \
+    [HT_OP_##op] = {.name = #op "_f32_avx2_6x16",                                                                                                   \
+                    .isa = HT_ISA_AVX2,                                                                                                            \
+                    .packed = product_bytes,                                                                                                         \
+                    .pack = product_pack,                                                                                                            \
+                    .scratch = product_scratch,                                                                                                      \
+                    .run = product_run}
+
+const ht_kernel ht_avx2_kernels[HT_OP_KINDS] = {
+    PRODUCT(linear),
+    PRODUCT(conv2d),
+    [HT_OP_group_norm] = {.name = "group_norm_f32_avx2",
+                          .isa = HT_ISA_AVX2,
+                          .packed = ht_group_norm_bytes,
+                          .pack = ht_group_norm_pack,
+                          .shared = ht_group_norm_shared,
+                          .run = group_norm_run},
+    [HT_OP_silu] = {.name = "silu_f32_avx2", .isa = HT_ISA_AVX2, .run = silu_run},
+    [HT_OP_attention] = {.name = "attention_f32_avx2_6x16",
+                         .isa = HT_ISA_AVX2,
+                         .scratch = attention_scratch,
+                         .shared = attention_shared,
+                         .run = attention_run},
+};

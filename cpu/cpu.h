@@ -1,0 +1,82 @@
+/* cpu.h - the inside of the CPU backend: kernels, how they are called, how they are listed.
+ *
+ * A kernel is run by all threads of a team at once; each does its share and may wait for the others (ht_team_wait).  Every kernel of an operation
+ * computes the same bits as the scalar one, which defines them: sums are chains of fused multiply-adds in a stated order, exp is ours (cpu/math.h),
+ * and shares are cut so that the order of a sum never depends on the number of threads. */
+#ifndef HT_CPU_CPU_H
+#define HT_CPU_CPU_H
+
+#include "graph/graph.h"
+
+typedef enum ht_isa { HT_ISA_SCALAR, HT_ISA_AVX2, HT_ISA_AVX512, HT_ISAS } ht_isa; /* each has all before it */
+
+ht_isa ht_cpu_detect(void);             /* the most that this machine has; AVX2 means AVX2 and FMA */
+const char *ht_isa_name(ht_isa isa);
+int ht_isa_find(const char *name);      /* -1: no such name */
+
+typedef struct ht_team {
+    int thread, threads;
+    void *scratch; /* this thread's: kernel.scratch bytes */
+    void *shared;  /* the team's: kernel.shared bytes */
+} ht_team;
+
+void ht_team_wait(void); /* until every thread of the team is here */
+
+/* Thread i of n does [begin, end) of total. */
+static inline void ht_team_share(const ht_team *team, int64_t total, int64_t *begin, int64_t *end)
+{
+    *begin = total * team->thread / team->threads;
+    *end = total * (team->thread + 1) / team->threads;
+}
+
+typedef struct ht_call {
+    const ht_op *op;
+    int n;                       /* images of this run; shapes in op are of the largest */
+    const float *in[HT_INPUTS];  /* NULL for absent inputs and for weights */
+    float *out;
+    const void *packed;          /* what kernel.pack made of the weights */
+} ht_call;
+
+typedef struct ht_kernel {
+    const char *name;                               /* op_format_isa_tile */
+    ht_isa isa;
+    const char *(*refuses)(const ht_op *op);        /* NULL or the reason; may itself be NULL */
+    size_t (*packed)(const ht_op *op);              /* bytes; all sizes may be NULL for 0, and are multiples of 64 */
+    void (*pack)(const ht_op *op, void *packed);
+    size_t (*scratch)(const ht_op *op);
+    size_t (*shared)(const ht_op *op);
+    void (*run)(const ht_call *call, const ht_team *team);
+} ht_kernel;
+
+
+/* The scalar kernels (cpu/reference*.c) by operation, and the fast tables of each instruction set, by operation; rows without a name are absent. */
+extern const ht_kernel ht_reference_kernels[HT_OP_KINDS];
+extern const ht_kernel ht_avx2_kernels[HT_OP_KINDS];
+extern const ht_kernel ht_avx512_kernels[HT_OP_KINDS];
+
+/* Rows of v in a run of n images: all dimensions but the channels. */
+static inline int64_t ht_rows(const ht_value *v, int n)
+{
+    int64_t rows = v->batched ? n : v->shape[0];
+    for (int i = 1; i < v->ndim - 1; i++)
+        rows *= v->shape[i];
+    return rows;
+}
+
+static inline int64_t ht_channels(const ht_value *v)
+{
+    return v->shape[v->ndim - 1];
+}
+
+/* Row vector of image i: rows with a batch of one serve every image. */
+static inline const float *ht_row_of(const float *rows, const ht_value *v, int64_t i)
+{
+    return rows + (v->batched ? i * ht_channels(v) : 0);
+}
+
+static inline size_t ht_round64(size_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+#endif

@@ -1,0 +1,191 @@
+/* reference.c - the scalar kernels: one readable definition of every operation.  All other kernels are held to these, bit for bit.
+ *
+ * They work on float32.  Sums are chains of fmaf in the order of the loops; cpu/reference_reduce.c has the operations that reduce. */
+#include "cpu/reference.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "cpu/math.h"
+
+/* ---- weights that stay as they are, in float32 --------------------------------------------------------------------------- */
+
+static size_t table_bytes(const ht_op *op)
+{
+    return ht_round64((size_t)ht_value_count(op->in[HT_IN_WEIGHT]) * sizeof(float));
+}
+
+static void table_pack(const ht_op *op, void *packed)
+{
+    ht_convert_weight(op->in[HT_IN_WEIGHT], packed);
+}
+
+/* Conversion cannot fail: binding refuses dtypes that are not real. */
+void ht_convert_weight(const ht_value *v, float *out)
+{
+    ht_convert_to_f32(v->data->dtype, v->data->data, 0, v->data->count, out);
+}
+
+/* ---- elementwise and row operations -------------------------------------------------------------------------------------- */
+
+/* diffusers' get_timestep_embedding: frequency i is exp(-ln(10000) i / (half - shift)), all products in float32 as the libraries round them. */
+static void timestep_embedding(const ht_call *c, const ht_team *team)
+{
+    const ht_attrs *a = &c->op->attrs;
+    int64_t rows = ht_rows(c->op->out, c->n), half = a->dim / 2;
+    if (team->thread)
+        return;
+    for (int64_t r = 0; r < rows; r++)
+        for (int64_t i = 0; i < half; i++) {
+            float exponent = -9.210340371976184f * (float)i / ((float)half - a->freq_shift);
+            float angle = c->in[HT_IN_X][r] * (float)exp((double)exponent);
+            float *row = c->out + r * a->dim;
+            row[i + (a->flip_sin_to_cos ? half : 0)] = (float)sin((double)angle);
+            row[i + (a->flip_sin_to_cos ? 0 : half)] = (float)cos((double)angle);
+            if (a->dim % 2)
+                row[a->dim - 1] = 0;
+        }
+}
+
+/* The rows are checked before they come here (ht_session_set_cond). */
+static void embedding(const ht_call *c, const ht_team *team)
+{
+    int64_t rows = ht_rows(c->op->out, c->n), width = ht_channels(c->op->out);
+    const float *table = c->packed;
+    for (int64_t r = 0; !team->thread && r < rows; r++)
+        memcpy(c->out + r * width, table + (int64_t)c->in[HT_IN_X][r] * width, (size_t)width * sizeof(float));
+}
+
+static void silu(const ht_call *c, const ht_team *team)
+{
+    int64_t i, end;
+    ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
+    for (; i < end; i++)
+        c->out[i] = ht_silu_f32(c->in[HT_IN_X][i]);
+}
+
+static void affine(const ht_call *c, const ht_team *team)
+{
+    int64_t i, end;
+    ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
+    for (; i < end; i++)
+        c->out[i] = fmaf(c->in[HT_IN_X][i], c->op->attrs.scale, c->op->attrs.shift);
+}
+
+static void add(const ht_call *c, const ht_team *team)
+{
+    const ht_value *a = c->op->in[HT_IN_X], *b = c->op->in[HT_IN_X2];
+    int64_t i, end, count = ht_rows(c->op->out, c->n) * ht_channels(c->op->out);
+    int64_t period_a = ht_rows(a, c->n) * ht_channels(a), period_b = ht_rows(b, c->n) * ht_channels(b);
+    ht_team_share(team, count, &i, &end);
+    for (; i < end; i++)
+        c->out[i] = c->in[HT_IN_X][period_a == count ? i : i % period_a] + c->in[HT_IN_X2][period_b == count ? i : i % period_b];
+}
+
+/* Rows of an image, and the image of a row. */
+static int64_t rows_per_image(const ht_call *c)
+{
+    return ht_rows(c->op->out, c->n) / (c->op->out->batched ? c->n : c->op->out->shape[0]);
+}
+
+static void add_row(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out), per_image = rows_per_image(c);
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        const float *row = ht_row_of(c->in[HT_IN_ROW], c->op->in[HT_IN_ROW], r / per_image);
+        for (int64_t i = 0; i < width; i++)
+            c->out[r * width + i] = c->in[HT_IN_X][r * width + i] + row[i];
+    }
+}
+
+static void scale_shift(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out), per_image = rows_per_image(c);
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        const float *scale = ht_row_of(c->in[HT_IN_ROW], c->op->in[HT_IN_ROW], r / per_image);
+        const float *shift = ht_row_of(c->in[HT_IN_RESIDUAL], c->op->in[HT_IN_RESIDUAL], r / per_image);
+        for (int64_t i = 0; i < width; i++) {
+            float v = fmaf(c->in[HT_IN_X][r * width + i], 1.0f + scale[i], shift[i]);
+            c->out[r * width + i] = c->op->attrs.activation ? ht_silu_f32(v) : v;
+        }
+    }
+}
+
+/* ---- movement ------------------------------------------------------------------------------------------------------------ */
+
+static void slice(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, from = ht_channels(c->op->in[HT_IN_X]), to = ht_channels(c->op->out);
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++)
+        memcpy(c->out + r * to, c->in[HT_IN_X] + r * from + c->op->attrs.begin, (size_t)to * sizeof(float));
+}
+
+static void concat(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, a = ht_channels(c->op->in[HT_IN_X]), b = ht_channels(c->op->in[HT_IN_X2]);
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        memcpy(c->out + r * (a + b), c->in[HT_IN_X] + r * a, (size_t)a * sizeof(float));
+        memcpy(c->out + r * (a + b) + a, c->in[HT_IN_X2] + r * b, (size_t)b * sizeof(float));
+    }
+}
+
+static void upsample(const ht_call *c, const ht_team *team)
+{
+    const ht_value *out = c->op->out;
+    int64_t r, end, h = out->shape[1], w = out->shape[2], width = out->shape[3];
+    ht_team_share(team, ht_rows(out, c->n), &r, &end);
+    for (; r < end; r++) {
+        int64_t image = r / (h * w), y = r / w % h, x = r % w;
+        const float *from = c->in[HT_IN_X] + ((image * (h / 2) + y / 2) * (w / 2) + x / 2) * width;
+        memcpy(c->out + r * width, from, (size_t)width * sizeof(float));
+    }
+}
+
+static void avg_pool(const ht_call *c, const ht_team *team)
+{
+    const ht_value *in = c->op->in[HT_IN_X], *out = c->op->out;
+    int64_t r, end, h = out->shape[1], w = out->shape[2], width = out->shape[3], in_row = in->shape[2] * width;
+    ht_team_share(team, ht_rows(out, c->n), &r, &end);
+    for (; r < end; r++) {
+        int64_t image = r / (h * w), y = r / w % h, x = r % w;
+        const float *from = c->in[HT_IN_X] + (image * in->shape[1] + 2 * y) * in_row + 2 * x * width;
+        for (int64_t i = 0; i < width; i++)
+            c->out[r * width + i] = (from[i] + from[width + i] + from[in_row + i] + from[in_row + width + i]) * 0.25f;
+    }
+}
+
+static void reshape(const ht_call *c, const ht_team *team)
+{
+    (void)c, (void)team; /* the plan gave both values the same memory */
+}
+
+/* ---- the table ------------------------------------------------------------------------------------------------------------ */
+
+#define PLAIN(op) [HT_OP_##op] = {.name = #op "_f32_scalar", .run = op}
+
+const ht_kernel ht_reference_kernels[HT_OP_KINDS] = {
+    [HT_OP_embedding] = {.name = "embedding_f32_scalar", .packed = table_bytes, .pack = table_pack, .run = embedding},
+    [HT_OP_linear] = {.name = "linear_f32_scalar", .packed = ht_ref_product_bytes, .pack = ht_ref_product_pack, .run = ht_ref_product},
+    [HT_OP_conv2d] = {.name = "conv2d_f32_scalar", .packed = ht_ref_product_bytes, .pack = ht_ref_product_pack, .run = ht_ref_product},
+    [HT_OP_group_norm] = {.name = "group_norm_f32_scalar",
+                          .packed = ht_group_norm_bytes,
+                          .pack = ht_group_norm_pack,
+                          .shared = ht_group_norm_shared,
+                          .run = ht_ref_group_norm},
+    [HT_OP_attention] = {.name = "attention_f32_scalar", .scratch = ht_ref_attention_scratch, .run = ht_ref_attention},
+    PLAIN(timestep_embedding),
+    PLAIN(silu),
+    PLAIN(affine),
+    PLAIN(add),
+    PLAIN(add_row),
+    PLAIN(scale_shift),
+    PLAIN(slice),
+    PLAIN(concat),
+    PLAIN(upsample),
+    PLAIN(avg_pool),
+    PLAIN(reshape),
+};

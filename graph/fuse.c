@@ -1,0 +1,125 @@
+/* fuse.c - rewriting a graph into fewer operations that compute the same bits.
+ *
+ * A rule looks at one operation (`last`) and, if the pattern that ends in it is there, changes it into an operation that does the work of the
+ * pattern; what it made superfluous has no readers any more and is dropped later.  An operation keeps its place in the order: everything the
+ * pattern read stands before its end.  A value that is tapped, or read elsewhere too, is never fused away. */
+#include <stdio.h>
+
+#include "graph/graph_private.h"
+
+/* The operation that made v, if v is read by one operation only and nobody wants to see it. */
+static ht_op *only_for_me(const ht_graph *g, const ht_value *v)
+{
+    return v && v->producer && !v->tapped && ht_value_uses(g, v) == 1 ? v->producer : NULL;
+}
+
+static bool is_product(const ht_op *op)
+{
+    return op && (op->kind == HT_OP_linear || op->kind == HT_OP_conv2d);
+}
+
+/* last becomes op, writing last's output; op itself reads nothing any more. */
+static bool absorb(ht_op *last, ht_op *op)
+{
+    ht_value *out = last->out;
+    *last = *op;
+    last->out = out;
+    if (!out->name[0])
+        out->name = op->out->name;
+    *op = (ht_op){.kind = op->kind, .out = op->out};
+    return true;
+}
+
+/* silu(group_norm(x)), silu(scale_shift(x)): the activation is applied as the value is made. */
+static bool activation_into_norm(const ht_graph *g, ht_op *last)
+{
+    ht_op *op = only_for_me(g, last->in[HT_IN_X]);
+    if (!op || (op->kind != HT_OP_group_norm && op->kind != HT_OP_scale_shift) || op->attrs.activation)
+        return false;
+    absorb(last, op);
+    last->attrs.activation = HT_ACT_SILU;
+    return true;
+}
+
+/* conv(x) + row: the time embedding's row joins the bias in the epilogue. */
+static bool row_into_product(const ht_graph *g, ht_op *last)
+{
+    ht_value *row = last->in[HT_IN_ROW];
+    ht_op *op = only_for_me(g, last->in[HT_IN_X]);
+    if (!is_product(op) || op->in[HT_IN_ROW] || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+        return false;
+    absorb(last, op);
+    last->in[HT_IN_ROW] = row;
+    return true;
+}
+
+/* conv(x) + r, either way round; a view between the product and the sum changes nothing.  Of two products the later one takes the sum. */
+static bool residual_into_product(const ht_graph *g, ht_op *last)
+{
+    for (int side = HT_IN_X2; side >= HT_IN_X; side--) {
+        ht_value *residual = last->in[side == HT_IN_X ? HT_IN_X2 : HT_IN_X];
+        ht_op *op = only_for_me(g, last->in[side]);
+        if (op && op->kind == HT_OP_reshape)
+            op = only_for_me(g, op->in[HT_IN_X]);
+        if (!is_product(op) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1 || residual->batched != last->out->batched)
+            continue;
+        absorb(last, op);
+        last->in[HT_IN_RESIDUAL] = residual;
+        return true;
+    }
+    return false;
+}
+
+/* product * scale: diffusers' output_scale_factor. */
+static bool scale_into_product(const ht_graph *g, ht_op *last)
+{
+    float scale = last->attrs.scale;
+    ht_op *op = only_for_me(g, last->in[HT_IN_X]);
+    if (last->attrs.shift != 0 || !is_product(op) || op->attrs.scale != 1)
+        return false;
+    absorb(last, op);
+    last->attrs.scale = scale;
+    return true;
+}
+
+/* conv(upsample(x)): the window reads each pixel where it lies. */
+static bool upsample_into_conv(const ht_graph *g, ht_op *last)
+{
+    ht_op *up = only_for_me(g, last->in[HT_IN_X]);
+    if (!up || up->kind != HT_OP_upsample || last->in[HT_IN_X2] || last->attrs.upsample != 1)
+        return false;
+    last->attrs.upsample = up->attrs.upsample;
+    last->in[HT_IN_X] = up->in[HT_IN_X];
+    up->in[HT_IN_X] = NULL;
+    return true;
+}
+
+/* A reader of a concatenation reads its two parts, so the concatenation need not be stored (Q-Diffusion 3.3.2 quantizes them apart). */
+static bool concat_as_two(const ht_graph *g, ht_op *last)
+{
+    (void)g;
+    ht_op *cat = last->in[HT_IN_X] ? last->in[HT_IN_X]->producer : NULL;
+    if (!cat || cat->kind != HT_OP_concat || last->in[HT_IN_X2] || cat->out->tapped)
+        return false;
+    last->in[HT_IN_X] = cat->in[HT_IN_X];
+    last->in[HT_IN_X2] = cat->in[HT_IN_X2];
+    return true;
+}
+
+static const struct {
+    ht_op_kind last;
+    bool (*rewrite)(const ht_graph *g, ht_op *last);
+} rules[] = {
+    {HT_OP_silu, activation_into_norm},  {HT_OP_add_row, row_into_product},     {HT_OP_add, residual_into_product},
+    {HT_OP_affine, scale_into_product},  {HT_OP_conv2d, upsample_into_conv},    {HT_OP_conv2d, concat_as_two},
+    {HT_OP_linear, concat_as_two},       {HT_OP_group_norm, concat_as_two},
+};
+
+/* In order of execution, so that a pattern meets its parts already fused; each rule that fires shrinks or shortens the graph, so it ends. */
+void ht_graph_fuse(ht_graph *g)
+{
+    for (int i = 0; i < g->n_ops; i++)
+        for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
+            if (g->ops[i]->kind == rules[r].last && rules[r].rewrite(g, g->ops[i]))
+                r = (size_t)-1; /* begin again: it is another operation now */
+}

@@ -1,0 +1,21 @@
+/* model.h - what ht_model_open gave: a denoiser bound to its weights, and the scheduler that came with it. */
+#ifndef HT_SAMPLER_MODEL_H
+#define HT_SAMPLER_MODEL_H
+
+#include "graph/denoiser.h"
+#include "sampler/schedule.h"
+
+struct ht_model {
+    ht_arena *arena;                  /* everything below but the file */
+    const char *path;                 /* as given, for messages */
+    const ht_denoiser_family *family;
+    const char *class_name;
+    void *denoiser;                   /* the family's own */
+    ht_denoiser_info info;
+    ht_safetensors *file;
+    ht_weights *weights;
+    bool has_scheduler;
+    ht_schedule_config schedule;      /* of scheduler_config.json; defaults of DDIMScheduler if there is none */
+};
+
+#endif

@@ -1,0 +1,124 @@
+/* session.c - compiling a model for a batch and a size. */
+#include <string.h>
+
+#include "cpu/backend.h"
+#include "sampler/session_private.h"
+
+static const ht_backend *const backends[] = {&ht_cpu_backend};
+
+static ht_status find_backend(const char *name, const ht_backend **backend)
+{
+    *backend = backends[0];
+    if (!name || !strcmp(name, "auto"))
+        return HT_OK;
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (!strcmp(backends[i]->name, name)) {
+            *backend = backends[i];
+            return HT_OK;
+        }
+    return ht_fail(HT_ERR_ARGUMENT, "no backend is called \"%s\"; there are cpu, auto", name);
+}
+
+static ht_status check_size(const char *what, int value, int own, int multiple, int *out)
+{
+    *out = value ? value : own;
+    if (*out < 1 || *out > 16384)
+        return ht_fail(HT_ERR_ARGUMENT, "%s %d is out of range; wanted 1 to 16384", what, *out);
+    if (*out % multiple)
+        return ht_fail(HT_ERR_ARGUMENT, "%s %d does not fit this model; wanted a multiple of %d", what, *out, multiple);
+    return HT_OK;
+}
+
+static ht_status check_options(ht_session *s, const ht_session_options *o)
+{
+    const ht_denoiser_info *info = &s->model->info;
+    ht_status status = find_backend(o->backend, &s->backend);
+    s->batch = o->batch ? o->batch : 1;
+    if (!status && (s->batch < 1 || s->batch > 65536))
+        status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
+    if (!status && (o->threads < 0 || o->threads > 1024))
+        status = ht_fail(HT_ERR_ARGUMENT, "threads %d is out of range; wanted 0 (all) to 1024", o->threads);
+    if (!status)
+        status = check_size("height", o->height, info->height, info->size_multiple, &s->height);
+    if (!status)
+        status = check_size("width", o->width, info->width, info->size_multiple, &s->width);
+    return status;
+}
+
+static ht_status build_graph(ht_session *s, const char *const *taps, bool fuse)
+{
+    s->graph = ht_graph_create(s->arena);
+    if (!s->graph)
+        return HT_ERR_MEMORY;
+    s->model->family->build(s->model->denoiser, s->graph, s->batch, s->height, s->width);
+    for (; taps && *taps; taps++)
+        ht_tap(s->graph, *taps);
+    ht_status status = ht_graph_finish(s->graph, fuse);
+    if (status)
+        return status;
+    s->sample = ht_graph_find(s->graph, "sample");
+    s->timestep = ht_graph_find(s->graph, "timestep");
+    s->class_labels = ht_graph_find(s->graph, "class_labels");
+    s->class_embeddings = ht_graph_find(s->graph, "class_embeddings");
+    return HT_OK;
+}
+
+/* What running needs besides the program's own memory. */
+static ht_status allocate(ht_session *s)
+{
+    int64_t largest = 1;
+    for (int i = 0; i < ht_graph_values(s->graph); i++) {
+        const ht_value *v = ht_graph_value(s->graph, i);
+        if (v->tapped && ht_value_count(v) > largest)
+            largest = ht_value_count(v);
+    }
+    s->labels = ht_alloc_array(s->arena, (size_t)s->batch, sizeof *s->labels);
+    s->tap = ht_alloc_array(s->arena, (size_t)largest, sizeof *s->tap);
+    s->row_bytes = s->backend->row_bytes(s->program);
+    return s->labels && s->tap ? HT_OK : HT_ERR_MEMORY;
+}
+
+ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse, ht_session **session)
+{
+    static const ht_session_options defaults;
+    const ht_session_options *o = options ? options : &defaults;
+    ht_arena *arena = ht_arena_create();
+    ht_session *s = arena ? ht_alloc(arena, sizeof *s) : NULL;
+    ht_status status = HT_ERR_MEMORY;
+    if (!s) {
+        ht_arena_free(arena);
+        return status;
+    }
+    *s = (ht_session){.arena = arena, .model = model};
+    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
+    status = check_options(s, o);
+    if (!status)
+        status = build_graph(s, taps, fuse);
+    if (!status)
+        status = s->backend->compile(s->graph, &backend, &s->program);
+    if (!status)
+        status = allocate(s);
+    if (!status)
+        status = ht_session_describe(s);
+    if (status)
+        ht_session_close(s);
+    else
+        *session = s;
+    return status;
+}
+
+ht_status ht_session_open(ht_model *model, const ht_session_options *options, ht_session **session)
+{
+    return ht_session_open_taps(model, options, NULL, true, session);
+}
+
+void ht_session_close(ht_session *s)
+{
+    if (!s)
+        return;
+    if (s->program) {
+        s->backend->free(s->program, s->table);
+        s->backend->close(s->program);
+    }
+    ht_arena_free(s->arena);
+}

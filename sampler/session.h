@@ -1,0 +1,27 @@
+/* session.h - running a compiled model inside the library: tables once per schedule, conditions once per batch, then steps. */
+#ifndef HT_SAMPLER_SESSION_H
+#define HT_SAMPLER_SESSION_H
+
+#include "sampler/model.h"
+
+const ht_model *ht_session_model(const ht_session *s);
+int ht_session_batch(const ht_session *s);
+int ht_session_height(const ht_session *s);
+int ht_session_width(const ht_session *s);
+
+/* Run the {t} stage for each timestep into a table with a row each; later calls name rows by their index.  The table grows when a schedule is
+ * longer than any before, else nothing is allocated. */
+ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps);
+
+/* Run the {cond} stage for the n <= batch images that come next.  Checks class labels; cond may be NULL if the model takes nothing. */
+ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond);
+
+/* out = model(x, timestep of this row, cond) for the n images of the last _set_cond.  x [n,h,w,in], out [n,h,w,out].  Allocates nothing. */
+ht_status ht_session_step(ht_session *s, int row, const float *x, float *out);
+
+/* The value of a tap after the last step (borrowed until the next call), NULL if the name is not tapped. */
+const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count);
+/* As ht_session_open, keeping the values of these names (NULL-terminated list; NULL: none).  fuse 0 leaves the graph as the model built it. */
+ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse, ht_session **session);
+
+#endif

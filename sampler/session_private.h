@@ -1,0 +1,29 @@
+/* session_private.h - the inside of a session, for session*.c only. */
+#ifndef HT_SAMPLER_SESSION_PRIVATE_H
+#define HT_SAMPLER_SESSION_PRIVATE_H
+
+#include "graph/backend.h"
+#include "sampler/session.h"
+
+struct ht_session {
+    ht_arena *arena;
+    const ht_model *model;
+    ht_graph *graph;
+    const ht_backend *backend;
+    ht_program *program;
+    int batch, height, width;
+    int n; /* images of the last _set_cond */
+    size_t row_bytes;
+    char *table;      /* [rows][row_bytes], the backend's memory */
+    float *timesteps; /* [rows] */
+    int rows, table_rows;
+    const ht_value *sample, *timestep, *class_labels, *class_embeddings; /* inputs; NULL where the model has none */
+    float *labels; /* [batch], class labels as the graph takes them */
+    float *tap;    /* room for the largest tap */
+    const char **descriptions; /* by operation: shapes in words */
+};
+
+/* Fill in s->descriptions. */
+ht_status ht_session_describe(ht_session *s);
+
+#endif

@@ -1,0 +1,143 @@
+/* session_run.c - running a compiled model: the {t} stage into a table with a row per timestep, the {cond} stage once per batch, then steps. */
+#include <math.h>
+#include <string.h>
+
+#include "sampler/session_private.h"
+
+const ht_model *ht_session_model(const ht_session *s)
+{
+    return s->model;
+}
+
+int ht_session_batch(const ht_session *s)
+{
+    return s->batch;
+}
+
+int ht_session_height(const ht_session *s)
+{
+    return s->height;
+}
+
+int ht_session_width(const ht_session *s)
+{
+    return s->width;
+}
+
+static ht_status grow_table(ht_session *s, int rows)
+{
+    size_t bytes;
+    if (!ht_mul_size((size_t)rows, s->row_bytes ? s->row_bytes : 1, &bytes))
+        return ht_fail(HT_ERR_MEMORY, "out of memory for a table of %d timesteps", rows);
+    float *timesteps = ht_alloc_array(s->arena, (size_t)rows, sizeof *timesteps);
+    char *table = timesteps ? s->backend->alloc(s->program, bytes) : NULL;
+    if (!table)
+        return HT_ERR_MEMORY;
+    s->backend->free(s->program, s->table);
+    s->table = table;
+    s->timesteps = timesteps;
+    s->table_rows = rows;
+    return HT_OK;
+}
+
+static ht_status run(ht_session *s, ht_stage stage, int n, int row)
+{
+    return s->backend->run(s->program, stage, n, s->table + (size_t)row * s->row_bytes);
+}
+
+ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps)
+{
+    ht_status status = n > s->table_rows ? grow_table(s, n) : HT_OK;
+    if (status)
+        return status;
+    memcpy(s->timesteps, timesteps, (size_t)n * sizeof *timesteps);
+    for (s->rows = 0; !status && s->rows < n; s->rows++) {
+        status = s->backend->upload(s->program, s->timestep, &timesteps[s->rows], 1);
+        if (!status)
+            status = run(s, HT_STAGE_T, s->batch, s->rows);
+    }
+    return status;
+}
+
+/* Class labels of all n images are there and in range. */
+static ht_status check_cond(const ht_session *s, int64_t n, const ht_cond *cond)
+{
+    const ht_denoiser_info *info = &s->model->info;
+    if (s->class_embeddings && (!cond || !cond->class_embeddings))
+        return ht_fail(HT_ERR_ARGUMENT, "this model needs a class embedding of %d numbers an image", info->class_embed_dim);
+    if (!s->class_labels)
+        return HT_OK;
+    if (!cond || !cond->class_labels)
+        return ht_fail(HT_ERR_ARGUMENT, "this model needs a class for each image");
+    for (int64_t i = 0; i < n && !info->class_timestep; i++)
+        if (cond->class_labels[i] < 0 || cond->class_labels[i] >= info->num_classes)
+            return ht_fail(HT_ERR_ARGUMENT, "class %lld is out of range; this model has classes 0 to %d", (long long)cond->class_labels[i],
+                           info->num_classes - 1);
+    return HT_OK;
+}
+
+ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond)
+{
+    ht_status status = check_cond(s, n, cond);
+    for (int i = 0; !status && s->class_labels && i < n; i++)
+        s->labels[i] = (float)cond->class_labels[i];
+    if (!status && s->class_labels)
+        status = s->backend->upload(s->program, s->class_labels, s->labels, n);
+    if (!status && s->class_embeddings)
+        status = s->backend->upload(s->program, s->class_embeddings, cond->class_embeddings, n);
+    if (status)
+        return status;
+    s->n = n;
+    return run(s, HT_STAGE_COND, n, 0);
+}
+
+ht_status ht_session_step(ht_session *s, int row, const float *x, float *out)
+{
+    ht_status status = s->backend->upload(s->program, s->sample, x, s->n);
+    if (!status)
+        status = s->backend->upload(s->program, s->timestep, &s->timesteps[row], 1);
+    if (!status)
+        status = run(s, HT_STAGE_T_COND, s->n, row);
+    if (!status)
+        status = run(s, HT_STAGE_STEP, s->n, row);
+    return status ? status : s->backend->download(s->program, ht_graph_output(s->graph), out, s->n);
+}
+
+const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count)
+{
+    const ht_value *v = ht_graph_find(s->graph, name);
+    if (!v || !v->tapped || s->backend->download(s->program, v, s->tap, s->n))
+        return NULL;
+    *count = ht_value_count(v) / (v->batched ? s->batch : 1) * (v->batched ? s->n : 1);
+    return s->tap;
+}
+
+/* The images from `at` on that share a timestep, a batch at most. */
+static int same_timestep(const ht_session *s, int64_t at, int64_t n, const float *t)
+{
+    int count = 1;
+    while (count < s->batch && at + count < n && t[at + count] == t[at])
+        count++;
+    return count;
+}
+
+ht_status ht_predict(ht_session *s, int64_t n, const float *x, const float *t, const ht_cond *cond, float *out)
+{
+    const ht_denoiser_info *info = &s->model->info;
+    int64_t pixels = (int64_t)s->height * s->width;
+    ht_status status = check_cond(s, n, cond);
+    for (int64_t i = 0; !status && i < n; i++)
+        if (!isfinite(t[i]))
+            status = ht_fail(HT_ERR_ARGUMENT, "timestep %lld is not a number", (long long)i);
+    for (int64_t at = 0, count; !status && at < n; at += count) {
+        ht_cond part = {.class_labels = s->class_labels ? cond->class_labels + at : NULL,
+                        .class_embeddings = s->class_embeddings ? cond->class_embeddings + at * info->class_embed_dim : NULL};
+        count = same_timestep(s, at, n, t);
+        status = ht_session_set_timesteps(s, 1, t + at);
+        if (!status)
+            status = ht_session_set_cond(s, (int)count, &part);
+        if (!status)
+            status = ht_session_step(s, 0, x + at * pixels * info->in_channels, out + at * pixels * info->out_channels);
+    }
+    return status;
+}

@@ -1,0 +1,27 @@
+#!/bin/bash
+# clang-tidy and cppcheck over C sources:  tools/lint.sh FILE.c...     Silent but for what they find.
+set -euo pipefail
+flags="-std=c11 -D_GNU_SOURCE -fopenmp -I. -Iinclude -DHALFTONE_PROGRAM=\"halftone\""
+
+flags_of() { # the instruction sets of the Makefile
+    case "$1" in
+    cpu/avx512*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c" ;;
+    cpu/avx2*) echo "-mavx2 -mfma -mf16c" ;;
+    esac
+}
+
+tidy() {
+    local found
+    # shellcheck disable=SC2046,SC2086
+    found=$(clang-tidy --quiet "$1" -- $flags $(flags_of "$1") 2>&1) || { echo "$found"; exit 1; }
+    found=$(echo "$found" | grep -v -E '^[0-9]+ warnings? generated|^$' || true)
+    [ -z "$found" ] || { echo "$found"; exit 1; }
+}
+export -f tidy flags_of
+export flags
+
+printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'tidy {}'
+# constant vectors of intrinsics mean nothing to cppcheck; system headers are not ours
+cppcheck -q --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 --suppress=missingIncludeSystem \
+    --library=posix --suppress=normalCheckLevelMaxBranches -D_GNU_SOURCE -DHALFTONE_PROGRAM='"halftone"' -I. -Iinclude -j "$(nproc)" "$@"
+echo "lint is clean: $# files"
