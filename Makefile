@@ -48,12 +48,13 @@ endif
 all: $(B)/libhalftone.a $(B)/halftone
 
 # Instruction sets are picked at run time: each file of one gets its own flags.
-$(B)/cpu/avx2.o:   CFLAGS += -mavx2 -mfma -mf16c
-$(B)/cpu/avx512.o: CFLAGS += -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(B)/cpu/avx2.o:   CFLAGS += -O3 -mavx2 -mfma -mf16c
+$(B)/cpu/avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
 
-# The program that the command-line tests run.
-$(B)/tests/test_cli.o: CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
-$(B)/tests/test_cli: $(B)/halftone
+# The tests that run the program.
+PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input
+$(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
+$(PROGRAM_TESTS): $(B)/halftone
 
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
@@ -68,6 +69,9 @@ $(B)/halftone: $(CLI_OBJ) $(B)/libhalftone.a
 
 $(B)/libhalftone.so.$(VERSION): $(LIB_OBJ)
 	$(call SAY,LD,$@)$(CC) -shared -Wl,-soname,libhalftone.so.0 $(LDFLAGS) $^ $(LDLIBS) -o $@
+
+# Tests that count or fail allocations.
+$(B)/tests/test_session: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
 
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(TEST_LDFLAGS) $(filter %.o %.a,$^) -lcmocka $(LDLIBS) -o $@

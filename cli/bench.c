@@ -1,4 +1,5 @@
-/* bench.c - `halftone bench`: how fast evaluations are, where the time goes, and how near that is to the machine's float32 peak. */
+/* bench.c - `halftone bench`: how fast evaluations are, where the time goes, and how near that is to the machine's
+ * float32 peak. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -67,7 +68,8 @@ static void free_inputs(inputs *in)
 
 static bool make_inputs(inputs *in, const ht_model_info *m, const ht_session_info *s)
 {
-    size_t n = (size_t)s->batch, pixels = n * (size_t)s->height * (size_t)s->width, count = pixels * (size_t)m->in_channels;
+    size_t n = (size_t)s->batch, pixels = n * (size_t)s->height * (size_t)s->width,
+           count = pixels * (size_t)m->in_channels;
     *in = (inputs){.x = calloc(count, sizeof(float)),
                    .t = calloc(n, sizeof(float)),
                    .out = calloc(pixels * (size_t)m->out_channels, sizeof(float)),
@@ -93,7 +95,8 @@ static int compare_doubles(const void *a, const void *b)
 
 static ht_status evaluate(ht_session *session, const ht_model_info *m, const ht_session_info *s, const inputs *in)
 {
-    ht_cond cond = {.class_labels = m->num_classes ? in->labels : NULL, .class_embeddings = m->class_embed_dim ? in->embeddings : NULL};
+    ht_cond cond = {.class_labels = m->takes_class ? in->labels : NULL,
+                    .class_embeddings = m->class_embed_dim ? in->embeddings : NULL};
     return ht_predict(session, s->batch, in->x, in->t, &cond, in->out);
 }
 
@@ -138,7 +141,8 @@ static void add_kinds(measurement *r, const ht_session *session, int ops, double
 }
 
 /* Evaluations until the time is up; times [MAX_RUNS] gets the seconds of each. */
-static ht_status time_runs(ht_session *session, const ht_model_info *m, const inputs *in, double seconds, double *times, int *runs)
+static ht_status time_runs(ht_session *session, const ht_model_info *m, const inputs *in, double seconds, double *times,
+                           int *runs)
 {
     ht_session_info s;
     ht_session_get_info(session, &s);
@@ -152,7 +156,8 @@ static ht_status time_runs(ht_session *session, const ht_model_info *m, const in
     return status;
 }
 
-static ht_status measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak, measurement *r)
+static ht_status measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak,
+                                 measurement *r)
 {
     ht_session_info s;
     inputs in;
@@ -180,20 +185,22 @@ static json_t *measurement_json(const measurement *r, double peak)
     json_t *kinds = json_array();
     double flops = 2 * r->macs * r->batch / r->median;
     for (int k = 0; k < r->kinds; k++)
-        json_array_append_new(kinds, json_pack("{s:s, s:f, s:f}", "kind", r->kind[k].kind, "ms", r->kind[k].seconds * 1e3, "gflops",
-                                               r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
-    return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads", r->threads, "isa", r->isa,
-                     "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms", r->best * 1e3, "images_per_second",
-                     r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak", flops / peak, "products_share_of_peak", r->products,
-                     "kinds", kinds);
+        json_array_append_new(
+            kinds, json_pack("{s:s, s:f, s:f}", "kind", r->kind[k].kind, "ms", r->kind[k].seconds * 1e3, "gflops",
+                             r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
+    return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads",
+                     r->threads, "isa", r->isa, "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms",
+                     r->best * 1e3, "images_per_second", r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak",
+                     flops / peak, "products_share_of_peak", r->products, "kinds", kinds);
 }
 
 static void print_measurement(const measurement *r, double peak)
 {
     double flops = 2 * r->macs * r->batch / r->median;
-    printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s, %.0f %% of peak\n",
-           r->batch, r->isa, r->threads, r->threads == 1 ? "" : "s", r->median * 1e3, r->runs, r->best * 1e3, r->batch / r->median,
-           flops * 1e-9, 100 * flops / peak);
+    printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s, "
+           "%.0f %% of peak\n",
+           r->batch, r->isa, r->threads, r->threads == 1 ? "" : "s", r->median * 1e3, r->runs, r->best * 1e3,
+           r->batch / r->median, flops * 1e-9, 100 * flops / peak);
     printf("  matrix products reach %.0f %% of peak in their time\n", 100 * r->products);
     for (int k = 0; k < r->kinds; k++) {
         const kind_total *kind = &r->kind[k];
@@ -245,8 +252,9 @@ static int bench_model(const bench_settings *b, ht_model *model)
     if (status) {
         json_decref(results);
     } else if (b->json) {
-        status = print_json(json_pack("{s:s, s:s, s:s, s:f, s:f, s:o}", "model", b->model, "version", ht_version(), "peak_isa", isa,
-                                      "peak_gflops", peak * 1e-9, "peak_memory_mb", megabytes, "results", results));
+        status = print_json(json_pack("{s:s, s:s, s:s, s:f, s:f, s:o}", "model", b->model, "version", ht_version(),
+                                      "peak_isa", isa, "peak_gflops", peak * 1e-9, "peak_memory_mb", megabytes,
+                                      "results", results));
     } else {
         printf("peak memory %.0f MB\n", megabytes);
     }
@@ -266,7 +274,8 @@ static int run_bench(const void *settings)
 
 const command bench_command = {.name = "bench",
                                .summary = "measure how fast a model runs here",
-                               .description = "The float32 peak is measured in the same run.  Operations are timed one by one meanwhile (two clock reads each).",
+                               .description = "The float32 peak is measured in the same run.  Operations are timed one "
+                                              "by one meanwhile (two clock reads each).",
                                .examples = "halftone bench models/cifar10\n"
                                            "halftone bench models/cifar10 --batch 1,4,16,64 --threads 1 --seconds 10\n"
                                            "halftone bench models/cifar10 --isa avx2 --json",

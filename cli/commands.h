@@ -31,7 +31,8 @@ int report(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The library's message. */
 int report_failure(void);
 
-/* One JSON object and a newline on stdout; takes the object.  NULL (out of memory while it was built) is a failure.  Returns the exit code. */
+/* One JSON object and a newline on stdout; takes the object.  NULL (out of memory while it was built) is a failure.
+ * Returns the exit code. */
 int print_json(json_t *object);
 
 double seconds_now(void); /* of a monotonic clock */

@@ -60,31 +60,44 @@ static totals count_stages(const ht_session *session, int ops)
     return sum;
 }
 
-/* ---- for people ------------------------------------------------------------------------------------------------------------ */
+/* ---- for people -------------------------------------------------------------------------------------------------- */
 
 static void print_model(const char *path, const ht_model_info *m)
 {
     printf("%s: %s\n", path, m->class_name);
     printf("  scheduler    %s\n", m->scheduler ? m->scheduler : "none; DDIM with its defaults is used");
     printf("  sample       %dx%d, %d channels; %d out\n", m->width, m->height, m->in_channels, m->out_channels);
-    if (m->num_classes)
+    if (m->takes_class && m->num_classes)
         printf("  classes      %d\n", m->num_classes);
+    else if (m->takes_class)
+        printf("  classes      numbers, embedded like a timestep\n");
     if (m->class_embed_dim)
         printf("  classes      as embeddings of %d\n", m->class_embed_dim);
     printf("  parameters   %" PRId64 ", %.1f MB as stored\n", m->parameters, (double)m->weight_bytes * 1e-6);
 }
 
+/* 1523400000 as "1.523 G". */
+static const char *count_text(double count, char *buffer, size_t size)
+{
+    const char *unit = count >= 1e9 ? "G" : count >= 1e6 ? "M" : count >= 1e3 ? "k" : "";
+    double scale = count >= 1e9 ? 1e9 : count >= 1e6 ? 1e6 : count >= 1e3 ? 1e3 : 1;
+    snprintf(buffer, size, "%.4g %s", count / scale, unit);
+    return buffer;
+}
+
 static void print_session(const ht_session *session, const ht_session_info *s)
 {
     totals sum = count_stages(session, s->ops);
-    printf("\non %s (%s, %d thread%s), batch %d, %dx%d\n", s->backend, s->isa, s->threads, s->threads == 1 ? "" : "s", s->batch, s->width,
-           s->height);
+    char macs[32];
+    printf("\non %s (%s, %d thread%s), batch %d, %dx%d\n", s->backend, s->isa, s->threads, s->threads == 1 ? "" : "s",
+           s->batch, s->width, s->height);
     printf("  memory       %.1f MB of weights as packed, %.1f MB of activations\n", (double)s->packed_bytes * 1e-6,
            (double)s->activation_bytes * 1e-6);
     printf("  stage      ops   MACs/image  runs\n");
     for (int k = 0; k < STAGES; k++)
         if (sum.ops[k])
-            printf("  %-8s %5d  %11.4g  %s\n", stages[k].stage, sum.ops[k], sum.macs[k], stages[k].runs);
+            printf("  %-8s %5d  %11s  %s\n", stages[k].stage, sum.ops[k], count_text(sum.macs[k], macs, sizeof macs),
+                   stages[k].runs);
 }
 
 static void print_kernels(const ht_session *session, int ops)
@@ -93,12 +106,12 @@ static void print_kernels(const ht_session *session, int ops)
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
-        printf("  %-6s %-14s %-44s %-52s %s%s%s%s\n", op.stage, op.kind, op.name, op.shape, op.kernel, *op.refused ? " (" : "", op.refused,
-               *op.refused ? ")" : "");
+        printf("  %-6s %-14s %-44s %-52s %s%s%s%s\n", op.stage, op.kind, op.name, op.shape, op.kernel,
+               *op.refused ? " (" : "", op.refused, *op.refused ? ")" : "");
     }
 }
 
-/* ---- for machines ---------------------------------------------------------------------------------------------------------- */
+/* ---- for machines ------------------------------------------------------------------------------------------------ */
 
 static json_t *stages_json(const ht_session *session, int ops)
 {
@@ -106,7 +119,8 @@ static json_t *stages_json(const ht_session *session, int ops)
     json_t *list = json_array();
     for (int k = 0; k < STAGES; k++)
         if (sum.ops[k])
-            json_array_append_new(list, json_pack("{s:s, s:i, s:f}", "stage", stages[k].stage, "ops", sum.ops[k], "macs", sum.macs[k]));
+            json_array_append_new(
+                list, json_pack("{s:s, s:i, s:f}", "stage", stages[k].stage, "ops", sum.ops[k], "macs", sum.macs[k]));
     return list;
 }
 
@@ -116,28 +130,31 @@ static json_t *kernels_json(const ht_session *session, int ops)
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "name", op.name, "kind", op.kind, "stage", op.stage,
-                                              "shape", op.shape, "kernel", op.kernel, "refused", op.refused, "macs", op.macs));
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "name", op.name, "kind", op.kind,
+                                              "stage", op.stage, "shape", op.shape, "kernel", op.kernel, "refused",
+                                              op.refused, "macs", op.macs));
     }
     return list;
 }
 
-static json_t *info_json(const info_settings *o, const ht_model_info *m, const ht_session *session, const ht_session_info *s)
+static json_t *info_json(const info_settings *o, const ht_model_info *m, const ht_session *session,
+                         const ht_session_info *s)
 {
-    json_t *object = json_pack("{s:s, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", o->model, "class", m->class_name, "scheduler",
-                               m->scheduler, "in_channels", m->in_channels, "out_channels", m->out_channels, "height", m->height, "width",
-                               m->width, "num_classes", m->num_classes, "parameters", (json_int_t)m->parameters, "weight_bytes",
-                               (json_int_t)m->weight_bytes);
-    json_t *running = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "backend", s->backend, "isa", s->isa, "threads", s->threads,
-                                "batch", s->batch, "height", s->height, "width", s->width, "packed_bytes", (json_int_t)s->packed_bytes,
-                                "activation_bytes", (json_int_t)s->activation_bytes, "stages", stages_json(session, s->ops));
+    json_t *object = json_pack("{s:s, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", o->model, "class",
+                               m->class_name, "scheduler", m->scheduler, "in_channels", m->in_channels, "out_channels",
+                               m->out_channels, "height", m->height, "width", m->width, "num_classes", m->num_classes,
+                               "parameters", (json_int_t)m->parameters, "weight_bytes", (json_int_t)m->weight_bytes);
+    json_t *running = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "backend", s->backend, "isa", s->isa,
+                                "threads", s->threads, "batch", s->batch, "height", s->height, "width", s->width,
+                                "packed_bytes", (json_int_t)s->packed_bytes, "activation_bytes",
+                                (json_int_t)s->activation_bytes, "stages", stages_json(session, s->ops));
     json_object_set_new(object, "session", running);
     if (o->kernels)
         json_object_set_new(object, "ops", kernels_json(session, s->ops));
     return object;
 }
 
-/* ---- the command ----------------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static int print_info(const info_settings *o, const ht_model *model, const ht_session *session)
 {

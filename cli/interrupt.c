@@ -1,4 +1,5 @@
-/* interrupt.c - a flag that signal handlers set and the progress callback reads.  The handler removes itself: a second signal acts as usual. */
+/* interrupt.c - a flag that signal handlers set and the progress callback reads.  The handler removes itself: a second
+ * signal acts as usual. */
 #include "cli/interrupt.h"
 
 #include <signal.h>

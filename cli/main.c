@@ -1,6 +1,7 @@
 /* main.c - the program: finds the command, hands it its settings, makes sure that what it printed arrived. */
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -111,6 +112,7 @@ static int dispatch(int argc, char **argv)
 
 int main(int argc, char **argv)
 {
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then a failing write, like a full disk */
     int status = dispatch(argc, argv);
     if (fflush(stdout) || ferror(stdout)) {
         int failed = report("standard output: %s", strerror(errno));

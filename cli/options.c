@@ -1,7 +1,7 @@
 /* options.c - reading a command line by its table.
  *
- * Names are exact: no prefixes, so that a new option never changes the meaning of an old script.  A mistyped one is answered with the nearest
- * name by edit distance (Levenshtein 1966). */
+ * Names are exact: no prefixes, so that a new option never changes the meaning of an old script.  A mistyped one is
+ * answered with the nearest name by edit distance (Levenshtein 1966). */
 #include "cli/options.h"
 
 #include <ctype.h>
@@ -34,7 +34,7 @@ bool option_is_last(const option *o)
     return !o->name && !o->argument;
 }
 
-/* ---- what was meant -------------------------------------------------------------------------------------------------------- */
+/* ---- what was meant ---------------------------------------------------------------------------------------------- */
 
 static int edit_distance(const char *a, const char *b)
 {
@@ -93,7 +93,7 @@ static int unknown_option(const command *c, const char *argument)
     return options_wrong(c, "unknown option %s", argument);
 }
 
-/* ---- values ---------------------------------------------------------------------------------------------------------------- */
+/* ---- values ------------------------------------------------------------------------------------------------------ */
 
 /* A whole number in [min, max] and nothing else; *end is where it stopped. */
 static bool read_int(const char *text, double min, double max, int64_t *value, const char **end)
@@ -219,7 +219,8 @@ static const char *describe_values(const option *o, char *buffer, size_t size)
         snprintf(buffer, size, "a number from %g to %g", o->min, o->max);
         break;
     case OPTION_INTS:
-        snprintf(buffer, size, "whole numbers from %.0f to %.0f, separated by commas, at most %d", o->min, o->max, OPTION_MAX_INTS);
+        snprintf(buffer, size, "whole numbers from %.0f to %.0f, separated by commas, at most %d", o->min, o->max,
+                 OPTION_MAX_INTS);
         break;
     case OPTION_SIZE:
         snprintf(buffer, size, "WIDTHxHEIGHT, each from %.0f to %.0f", o->min, o->max);
@@ -244,7 +245,7 @@ static int wrong_value(const command *c, const option *o, const char *text)
     return options_wrong(c, "%s '%.100s': must be %s", o->argument, text, wanted);
 }
 
-/* ---- the command line ------------------------------------------------------------------------------------------------------ */
+/* ---- the command line -------------------------------------------------------------------------------------------- */
 
 /* Where in the command line the parser is. */
 typedef struct cursor {
@@ -341,7 +342,7 @@ int options_parse(const command *c, int argc, char **argv, void *settings)
     return check_required(c, &at, settings);
 }
 
-/* ---- help and records ------------------------------------------------------------------------------------------------------ */
+/* ---- help and records -------------------------------------------------------------------------------------------- */
 
 static void print_row(const option *o)
 {
@@ -449,7 +450,8 @@ static json_t *value_json(const option *o, const void *settings)
         return json_integer(*(const int64_t *)at);
     if (o->type == OPTION_REAL)
         return json_real(*(const double *)at);
-    if (o->type == OPTION_SEED && *(const uint64_t *)at <= UINT64_C(1) << 53) /* a larger one would lose digits: a string */
+    if (o->type == OPTION_SEED && *(const uint64_t *)at <= UINT64_C(1)
+                                                               << 53) /* a larger one would lose digits: a string */
         return json_integer((json_int_t) * (const uint64_t *)at);
     return json_string(buffer);
 }

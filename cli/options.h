@@ -1,4 +1,5 @@
-/* options.h - what a command accepts, as a table: one row an option, from which come parsing, --help, and the record in pictures and in --json. */
+/* options.h - what a command accepts, as a table: one row an option, from which come parsing, --help, and the record in
+ * pictures and in --json. */
 #ifndef HALFTONE_CLI_OPTIONS_H
 #define HALFTONE_CLI_OPTIONS_H
 
@@ -18,7 +19,8 @@ typedef struct option_size {
     int width, height;
 } option_size;
 
-/* How the text of a value is read, and the C type that receives it.  A value is whole text: "5x" is no number, and neither is "nan". */
+/* How the text of a value is read, and the C type that receives it.  A value is whole text: "5x" is no number, and
+ * neither is "nan". */
 typedef enum option_type {
     OPTION_FLAG,   /* bool; takes no value */
     OPTION_INT,    /* int64_t in [min, max] */
@@ -30,18 +32,19 @@ typedef enum option_type {
     OPTION_SIZE    /* option_size, WIDTHxHEIGHT or one number for both, each in [min, max] */
 } option_type;
 
-/* A row.  Without a name it is an operand: required, in the order of the table.  A table ends with a row without name and argument. */
+/* A row.  Without a name it is an operand: required, in the order of the table.  A table ends with a row without name
+ * and argument. */
 typedef struct option {
     const char *name; /* "steps", for --steps */
     char letter;      /* 'n', for -n; 0: none */
     bool required;
     const char *argument; /* "N", in help and messages; NULL for flags */
     option_type type;
-    size_t at;            /* offset of the value in the command's settings */
-    double min, max;      /* of numbers; whole numbers up to 2^53 */
-    const char *choices;  /* "ddim|ddpm" */
-    const char *initial;  /* default, in the words of the command line; NULL: zero */
-    const char *record;   /* its name in a picture's parameters; NULL: not recorded */
+    size_t at;           /* offset of the value in the command's settings */
+    double min, max;     /* of numbers; whole numbers up to 2^53 */
+    const char *choices; /* "ddim|ddpm" */
+    const char *initial; /* default, in the words of the command line; NULL: zero */
+    const char *record;  /* its name in a picture's parameters; NULL: not recorded */
     const char *help;
 } option;
 
@@ -56,8 +59,8 @@ typedef struct command {
 
 enum { EXIT_USAGE = 2 };
 
-/* Read the command line (argv[0] is the command's name) into settings, which hold settings_size zeroed bytes; texts point into argv.
- * Returns -1 to go on, or the exit code: 0 after --help, 2 after one line on stderr. */
+/* Read the command line (argv[0] is the command's name) into settings, which hold settings_size zeroed bytes; texts
+ * point into argv. Returns -1 to go on, or the exit code: 0 after --help, 2 after one line on stderr. */
 int options_parse(const command *c, int argc, char **argv, void *settings);
 
 /* One line on stderr: "halftone sample: WORDS (see halftone sample --help)".  Returns 2. */

@@ -17,7 +17,8 @@ int output_check_file(const char *path);
 
 /* Whether the path means a folder: it ends with a slash or is one. */
 bool output_is_folder(const char *path);
-/* Make the folder and those above it if they are missing, and check that files can be made there.  0, or 1 after a line on stderr. */
+/* Make the folder and those above it if they are missing, and check that files can be made there.  0, or 1 after a line
+ * on stderr. */
 int output_open_folder(const char *path, output *out);
 /* The file of an image in the folder, FOLDER/00042.png; valid until the next call. */
 const char *output_file(output *out, int64_t index);

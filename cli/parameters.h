@@ -4,8 +4,8 @@
 
 #include "cli/options.h"
 
-/* "\nSteps: 50, Sampler: DDIM, Seed: 0, ..., Model: cifar10, Version: halftone 0.1.0": the recorded options that have a value.
- * The caller frees it.  NULL: out of memory. */
+/* "\nSteps: 50, Sampler: DDIM, Seed: 0, ..., Model: cifar10, Version: halftone 0.1.0": the recorded options that have a
+ * value. The caller frees it.  NULL: out of memory. */
 char *parameters_text(const command *c, const void *settings, const char *model);
 
 #endif

@@ -1,7 +1,9 @@
-/* peak.c - the machine's float32 peak, measured: multiply-adds on registers alone, in as many independent chains as hide the latency.
+/* peak.c - the machine's float32 peak, measured: multiply-adds on registers alone, in as many independent chains as
+ * hide the latency.
  *
- * An FMA has a latency of 4 or 5 cycles and up to two start in each: 10 chains would do, 14 leave room and still fit AVX2's 16 registers
- * with the two constants.  The best of several short runs is taken: the peak is what the machine can do, not what it did on average. */
+ * An FMA has a latency of 4 or 5 cycles and up to two start in each: 10 chains would do, 14 leave room and still fit
+ * AVX2's 16 registers with the two constants.  The best of several short runs is taken: the peak is what the machine
+ * can do, not what it did on average. */
 #include "cli/peak.h"
 
 #include <immintrin.h>
@@ -12,9 +14,9 @@
 
 enum { CHAINS = 14, ROUNDS = 2000000, REPEATS = 5 };
 
-/* The chains are named one by one: with an array, gcc at -O2 keeps them in memory and the figure is four times too low. */
-#define EACH_CHAIN(DO)                                                                                                 \
-    DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
+/* The chains are named one by one: with an array, gcc at -O2 keeps them in memory and the figure is four times too low.
+ */
+#define EACH_CHAIN(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
 
 __attribute__((target("avx512f"))) static float loop_avx512(int64_t rounds)
 {

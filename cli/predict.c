@@ -32,8 +32,8 @@ static const option predict_options[] = {
 static int print_made(const predict_settings *s, double seconds)
 {
     if (s->json)
-        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:f}", "model", s->model, "input", s->input, "output", s->output, "version",
-                                    ht_version(), "seconds", seconds));
+        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:f}", "model", s->model, "input", s->input, "output",
+                                    s->output, "version", ht_version(), "seconds", seconds));
     if (!s->quiet)
         printf("%s: sample, %.3f s\n", s->output, seconds);
     return EXIT_SUCCESS;
@@ -50,7 +50,8 @@ static int run_predict(const void *settings)
         ht_session_options options = run_session_options(&s->run);
         options.batch = (int)s->batch;
         double start = seconds_now();
-        failed = ht_predict_file(model, &options, s->input, s->output) ? report_failure() : print_made(s, seconds_now() - start);
+        failed = ht_predict_file(model, &options, s->input, s->output) ? report_failure()
+                                                                       : print_made(s, seconds_now() - start);
     }
     ht_model_close(model);
     return failed;
@@ -59,7 +60,8 @@ static int run_predict(const void *settings)
 const command predict_command = {
     .name = "predict",
     .summary = "evaluate a model once on the tensors of a file",
-    .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's forward in diffusers.",
+    .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
+                   "forward in diffusers.",
     .examples = "halftone predict models/cifar10 in.safetensors -o out.safetensors\n"
                 "halftone predict models/cifar10 --component unet in.safetensors -o out.safetensors --isa scalar",
     .options = predict_options,

@@ -63,7 +63,7 @@ static void add_glyph(line *l, const char *glyph)
 
 static void add_time(line *l, double seconds)
 {
-    int64_t s = (int64_t)(seconds + 0.5);
+    int64_t s = (int64_t)((seconds < 3599999 ? seconds : 3599999) + 0.5); /* up to 999:59:59 */
     if (s >= 3600)
         add(l, "%lld:%02d:%02d", (long long)(s / 3600), (int)(s / 60 % 60), (int)(s % 60));
     else
@@ -115,23 +115,24 @@ static void add_figures(line *l, const progress *p, double seconds)
     }
 }
 
-/* The bar takes the room that label and figures leave in `columns`; on a narrow terminal it goes first, then the label.
- */
+/* The bar takes what label and figures leave of `columns`; on a narrow terminal it goes first, then the label. */
 static void compose(line *l, const progress *p, double seconds, int columns)
 {
     line figures = {.bytes = 0};
     add_figures(&figures, p, seconds);
-    int room = columns - (int)strlen(p->label) - 2 - figures.columns;
-    int bar = room - 3 - (figures.columns < FIGURES ? FIGURES - figures.columns : 0); /* so that it keeps its length */
-    bar = bar < BAR_MAX ? bar : BAR_MAX;
     *l = (line){.bytes = 0};
-    if (room >= 0)
-        add(l, "%s  ", p->label);
-    if (bar >= BAR_MIN && p->total > 0) {
-        add_bar(l, p->utf8, (double)p->done / (double)p->total, bar);
+    if ((int)strlen(p->label) + 2 + figures.columns > columns) {
+        add(l, "%.*s", columns, figures.text);
+        return;
+    }
+    add(l, "%s  ", p->label);
+    int steady = figures.columns > FIGURES ? figures.columns : FIGURES; /* so that the bar keeps its length */
+    int room = columns - l->columns - 3 - steady;
+    if (room >= BAR_MIN && p->total > 0) {
+        add_bar(l, p->utf8, (double)p->done / (double)p->total, room < BAR_MAX ? room : BAR_MAX);
         add(l, " ");
     }
-    add(l, "%.*s", columns - l->columns, figures.text);
+    add(l, "%s", figures.text);
 }
 
 static void compose_end(line *l, const progress *p, double seconds, int columns)

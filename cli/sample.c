@@ -31,28 +31,28 @@ static const option sample_options[] = {
     {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, in the layout of diffusers"},
     {.name = "output", .letter = 'o', .argument = "PATH", .type = OPTION_TEXT, AT(output), .initial = "halftone.png",
      .help = "X.png: one picture, a grid if n > 1; a folder or DIR/: one PNG an image"},
-    {.name = "number", .letter = 'n', .argument = "N", .type = OPTION_INT, AT(n), .min = 1, .max = 100000000, .initial = "16",
-     .record = "Images", .help = "how many images"},
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
      .help = "model evaluations an image"},
     {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
      .help = "method; default: the model's own"},
-    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad",
-     .record = "Spacing", .help = "of timesteps; default: the model's own"},
-    {.name = "eta", .argument = "X", .type = OPTION_REAL, AT(eta), .max = 1, .initial = "0", .record = "Eta",
-     .help = "noise that DDIM adds: 0 none, 1 as DDPM"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed",
      .help = "the same seed gives the same images"},
-    {.name = "rng", .argument = "NAME", .type = OPTION_CHOICE, AT(rng), .choices = "philox|torch-cpu|torch-cuda", .initial = "philox",
-     .record = "RNG", .help = "noise; torch-*: as diffusers draws it"},
-    {.name = "class", .argument = "LIST", .type = OPTION_INTS, AT(classes), .max = 1000000000, .record = "Class",
-     .help = "class, or classes that images take in turn: 3 or 0,1,2"},
-    {.name = "first", .argument = "I", .type = OPTION_INT, AT(first), .max = 1000000000000, .initial = "0", .record = "First",
-     .help = "draw images I .. I+n-1 of the seed"},
-    {.name = "total", .argument = "N", .type = OPTION_INT, AT(total), .max = 1000000000000, .record = "Total",
-     .help = "torch-*: images drawn at once in diffusers [first + n]"},
     {.name = "size", .argument = "WxH", .type = OPTION_SIZE, AT(size), .min = 1, .max = 16384, .record = "Size",
      .help = "in pixels; default: the model's own"},
+    {.name = "number", .letter = 'n', .argument = "N", .type = OPTION_INT, AT(n), .min = 1, .max = 100000000, .initial = "16",
+     .record = "Images", .help = "how many images"},
+    {.name = "first", .argument = "I", .type = OPTION_INT, AT(first), .max = 1000000000000, .initial = "0", .record = "First",
+     .help = "draw images I .. I+n-1 of the seed"},
+    {.name = "class", .argument = "LIST", .type = OPTION_INTS, AT(classes), .max = 1000000000, .record = "Class",
+     .help = "class, or classes that images take in turn: 3 or 0,1,2"},
+    {.name = "eta", .argument = "X", .type = OPTION_REAL, AT(eta), .max = 1, .initial = "0", .record = "Eta",
+     .help = "noise that DDIM adds: 0 none, 1 as DDPM"},
+    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad",
+     .record = "Spacing", .help = "of timesteps; default: the model's own"},
+    {.name = "rng", .argument = "NAME", .type = OPTION_CHOICE, AT(rng), .choices = "philox|torch-cpu|torch-cuda", .initial = "philox",
+     .record = "RNG", .help = "noise; torch-*: as diffusers draws it"},
+    {.name = "total", .argument = "N", .type = OPTION_INT, AT(total), .max = 1000000000000, .record = "Total",
+     .help = "torch-*: images drawn at once in diffusers [first + n]"},
     {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "8",
      .help = "images evaluated at once; same images with any"},
     RUN_OPTIONS(sample_settings),
@@ -81,7 +81,7 @@ typedef struct job {
     double seconds;
 } job;
 
-/* ---- before sampling: everything that can be found wrong now --------------------------------------------------------------- */
+/* ---- before sampling: everything that can be found wrong now ----------------------------------------------------- */
 
 static bool ends_with_png(const char *path)
 {
@@ -100,11 +100,15 @@ static int check_settings(const job *j)
 {
     const sample_settings *s = &j->s;
     if (s->total && s->total < s->first + s->n)
-        return options_wrong(&sample_command, "--total %" PRId64 ": must be at least first + n, %" PRId64, s->total, s->first + s->n);
+        return options_wrong(&sample_command, "--total %" PRId64 ": must be at least first + n, %" PRId64, s->total,
+                             s->first + s->n);
     if (s->total && !strcmp(s->rng, "philox"))
-        return options_wrong(&sample_command, "--total is for --rng torch-cpu and torch-cuda; philox draws each image by itself");
+        return options_wrong(&sample_command,
+                             "--total is for --rng torch-cpu and torch-cuda; philox draws each image by itself");
     if (!j->to_folder && !ends_with_png(s->output) && !is_special(s->output))
-        return options_wrong(&sample_command, "--output %.200s: pictures are PNG: NAME.png, or FOLDER/ for one file an image", s->output);
+        return options_wrong(&sample_command,
+                             "--output %.200s: pictures are PNG: NAME.png, or FOLDER/ for one file an image",
+                             s->output);
     return 0;
 }
 
@@ -121,6 +125,10 @@ static int open_model(job *j)
     int c = j->info.in_channels;
     if (c != 1 && c != 3 && c != 4)
         return report("%s: draws samples of %d channels; a picture has 1, 3 or 4", j->s.model, c);
+    if (j->s.classes.count && !j->info.takes_class)
+        return report("%s: takes no class; leave --class out", j->s.model);
+    if (j->info.takes_class && !j->s.classes.count)
+        return report("%s: needs a class for each image; see --class", j->s.model);
     bool ddpm = j->info.scheduler && !strcmp(j->info.scheduler, "DDPMScheduler");
     j->sampler = j->s.sampler ? j->s.sampler : ddpm ? "ddpm" : "ddim";
     j->s.sampler = strcmp(j->sampler, "ddpm") ? "DDIM" : "DDPM";
@@ -150,7 +158,8 @@ static int allocate(job *j)
     if (j->s.classes.count)
         j->labels = calloc((size_t)j->capacity, sizeof *j->labels);
     if (!j->images || !j->files || (j->s.classes.count && !j->labels))
-        return report("out of memory for %" PRId64 " images%s", j->capacity, j->to_folder ? "" : "; -o FOLDER/ needs less");
+        return report("out of memory for %" PRId64 " images%s", j->capacity,
+                      j->to_folder ? "" : "; -o FOLDER/ needs less");
     return 0;
 }
 
@@ -167,7 +176,7 @@ static int prepare(job *j)
     return status ? status : allocate(j);
 }
 
-/* ---- sampling -------------------------------------------------------------------------------------------------------------- */
+/* ---- sampling ---------------------------------------------------------------------------------------------------- */
 
 static int on_step(void *user, int64_t done, int64_t total)
 {
@@ -179,7 +188,9 @@ static int on_step(void *user, int64_t done, int64_t total)
 
 static ht_rng find_rng(const char *name)
 {
-    return !strcmp(name, "torch-cpu") ? HT_RNG_TORCH_CPU : !strcmp(name, "torch-cuda") ? HT_RNG_TORCH_CUDA : HT_RNG_PHILOX;
+    return !strcmp(name, "torch-cpu")    ? HT_RNG_TORCH_CPU
+           : !strcmp(name, "torch-cuda") ? HT_RNG_TORCH_CUDA
+                                         : HT_RNG_PHILOX;
 }
 
 /* Images first .. first+n-1 of the seed into j->images. */
@@ -217,7 +228,8 @@ static ht_status write_picture(job *j, const char *path, int64_t first, int64_t 
     if (!text)
         return HT_ERR_MEMORY;
     int w = j->running.width, h = j->running.height, c = j->info.in_channels;
-    ht_status status = n > 1 ? ht_image_save_grid(path, from, n, h, w, c, 0, text) : ht_image_save(path, from, h, w, c, text);
+    ht_status status =
+        n > 1 ? ht_image_save_grid(path, from, n, h, w, c, 0, text) : ht_image_save(path, from, h, w, c, text);
     free(text);
     if (!status) {
         j->written += n;
@@ -249,17 +261,17 @@ static ht_status draw_folder(job *j)
     return HT_OK;
 }
 
-/* ---- the command ----------------------------------------------------------------------------------------------------------- */
+/* ---- the command ------------------------------------------------------------------------------------------------- */
 
 static int print_made(const job *j)
 {
     if (j->s.json) {
         json_t *settings = options_json(&sample_command, &j->s);
-        return print_json(settings ? json_pack("{s:O, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files, "images",
-                                               (json_int_t)j->written, "settings", settings, "model", j->s.model, "version",
-                                               ht_version(), "backend", j->running.backend, "isa", j->running.isa, "threads",
-                                               j->running.threads, "seconds", j->seconds, "images_per_second",
-                                               (double)j->written / j->seconds)
+        return print_json(settings ? json_pack("{s:O, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files,
+                                               "images", (json_int_t)j->written, "settings", settings, "model",
+                                               j->s.model, "version", ht_version(), "backend", j->running.backend,
+                                               "isa", j->running.isa, "threads", j->running.threads, "seconds",
+                                               j->seconds, "images_per_second", (double)j->written / j->seconds)
                                    : NULL);
     }
     if (!j->s.quiet)
@@ -314,8 +326,10 @@ static int run_sample(const void *settings)
 const command sample_command = {
     .name = "sample",
     .summary = "draw images with a model",
-    .description = "An image depends on model, seed, its index, and settings, not on n, batch, threads or instruction set (with --rng philox).\n"
-                   "The PNG's text `parameters` says how it was made.  Ctrl-C stops at the next step and leaves whole files only.",
+    .description =
+        "An image depends on model, seed, its index, and settings, not on n, batch, threads or instruction set (with "
+        "--rng philox).\n"
+        "The PNG's text `parameters` says how it was made.  Ctrl-C stops at the next step and leaves whole files only.",
     .examples = "halftone sample models/cifar10                            # a grid of 16 in halftone.png\n"
                 "halftone sample models/cifar10 -n 64 --seed 7 -o grid.png\n"
                 "halftone sample models/cifar10 -n 10000 -o samples/       # samples/00000.png on\n"

@@ -1,16 +1,18 @@
 /* dtype.c - one row a dtype: its name and width in the safetensors format, and how one element becomes a float.
  *
- * Narrow floats are converted on the bits.  Downwards, a normal result rounds by adding half of the last place that stays, less one
- * unless that place is odd (ties to even), before the shift; the carry may run into the exponent, which is then right as well.
- * A subnormal result comes from one addition of a power of two whose last place is the target's: the FPU rounds.
- * Sources: IEEE 754-2019 section 3.6; OCP 8-bit Floating Point Specification (OFP8) 1.0; OCP Microscaling Formats 1.0 (E8M0, E2M1);
- * for the FNUZ pair arXiv:2206.02915 (bias one higher, no infinity, no -0: its code is NaN). */
+ * Narrow floats are converted on the bits.  Downwards, a normal result rounds by adding half of the last place that
+ * stays, less one unless that place is odd (ties to even), before the shift; the carry may run into the exponent, which
+ * is then right as well.  A subnormal result comes from one addition of a power of two whose last place is the
+ * target's: the FPU rounds.
+ *
+ * Sources: IEEE 754-2019 section 3.6; OCP 8-bit Floating Point Specification (OFP8) 1.0; OCP Microscaling Formats 1.0
+ * (E8M0, E2M1); for the FNUZ pair arXiv:2206.02915 (bias one higher, no infinity, no -0: its code is NaN). */
 #include "core/dtype.h"
 
 #include <math.h>
 #include <string.h>
 
-/* ---- bits -------------------------------------------------------------------------------------------------------------- */
+/* ---- bits -------------------------------------------------------------------------------------------------------- */
 
 static inline float float_of(uint32_t bits)
 {
@@ -30,11 +32,12 @@ static inline uint32_t bits_of(float f)
 static inline float decode_f16(uint16_t h)
 {
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;
-    uint32_t is_subnormal = -(uint32_t)(rest < 0x400), is_special = -(uint32_t)(rest >= 0x7c00), is_nan = -(uint32_t)(rest > 0x7c00);
-    uint32_t subnormal = bits_of((float)(int32_t)rest * 0x1p-24f);
+    uint32_t is_small = -(uint32_t)(rest < 0x400); /* masks: with ?: the loops stay scalar */
+    uint32_t is_special = -(uint32_t)(rest >= 0x7c00), is_nan = -(uint32_t)(rest > 0x7c00);
+    uint32_t small = bits_of((float)(int32_t)rest * 0x1p-24f);
     uint32_t normal = (rest << 13) + (112u << 23) + (is_special & (112u << 23));
     normal |= is_nan & 0x400000; /* quiet, as from hardware */
-    return float_of(sign | (normal & ~is_subnormal) | (subnormal & is_subnormal)); /* masks: with ?: the loops stay scalar */
+    return float_of(sign | (normal & ~is_small) | (small & is_small));
 }
 
 static inline float decode_bf16(uint16_t b)
@@ -42,12 +45,18 @@ static inline float decode_bf16(uint16_t b)
     return float_of((uint32_t)b << 16);
 }
 
-/* sign, exponent, mantissa of an 8-bit code without its special values */
-static float decode_f8(uint8_t q, int mantissa_bits, int bias)
+/* exponent: of a normal float */
+static inline float power_of_2(int exponent)
 {
-    int exponent = (q & 0x7f) >> mantissa_bits, mantissa = q & ((1 << mantissa_bits) - 1);
-    float magnitude = exponent ? ldexpf((float)(mantissa + (1 << mantissa_bits)), exponent - bias - mantissa_bits)
-                               : ldexpf((float)mantissa, 1 - bias - mantissa_bits);
+    return float_of((uint32_t)(exponent + 127) << 23);
+}
+
+/* sign, exponent, mantissa of an 8-bit code without its special values */
+static inline float decode_f8(uint8_t q, int mantissa_bits, int bias)
+{
+    uint32_t rest = q & 0x7f;
+    float normal = float_of((rest << (23 - mantissa_bits)) + ((uint32_t)(127 - bias) << 23));
+    float magnitude = rest >> mantissa_bits ? normal : (float)rest * power_of_2(1 - bias - mantissa_bits);
     return q & 0x80 ? -magnitude : magnitude;
 }
 
@@ -59,8 +68,8 @@ static uint8_t encode_f8(float f, int mantissa_bits, int bias, uint8_t largest)
     int drop = 23 - mantissa_bits;
     if (float_of(x) >= decode_f8(largest, mantissa_bits, bias))
         return sign | largest;
-    if (float_of(x) < ldexpf(1.0f, 1 - bias)) { /* one unit of 2^(1-bias-mantissa_bits) is the last place of `magic` */
-        float magic = ldexpf(1.0f, 1 - bias + drop);
+    if (float_of(x) < power_of_2(1 - bias)) {
+        float magic = power_of_2(1 - bias + drop); /* its last place is 2^(1 - bias - mantissa_bits) */
         return sign | (uint8_t)(bits_of(float_of(x) + magic) - bits_of(magic));
     }
     x -= (uint32_t)(127 - bias) << 23;
@@ -68,7 +77,7 @@ static uint8_t encode_f8(float f, int mantissa_bits, int bias, uint8_t largest)
     return sign | (uint8_t)(x >> drop);
 }
 
-/* ---- conversions ------------------------------------------------------------------------------------------------------- */
+/* ---- conversions ------------------------------------------------------------------------------------------------- */
 
 float ht_f32_from_f16(uint16_t h)
 {
@@ -122,7 +131,7 @@ uint8_t ht_f8_e5m2_from_f32(float f)
     return isnan(f) ? (uint8_t)(0x7f | (bits_of(f) >> 24 & 0x80)) : encode_f8(f, 2, 15, 0x7b);
 }
 
-/* ---- one element from unaligned memory --------------------------------------------------------------------------------- */
+/* ---- one element from unaligned memory --------------------------------------------------------------------------- */
 
 static inline uint16_t read_u16(const unsigned char *p)
 {
@@ -172,7 +181,7 @@ static float load_f8_e4m3(const unsigned char *p)
 
 static float load_f8_e8m0(const unsigned char *p)
 {
-    return *p == 0xff ? NAN : ldexpf(1.0f, *p - 127);
+    return *p == 0xff ? NAN : *p ? power_of_2(*p - 127) : 0x1p-127f;
 }
 
 static float load_f8_e4m3fnuz(const unsigned char *p)
@@ -237,7 +246,7 @@ static float load_u64(const unsigned char *p)
     return (float)read_u64(p);
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------------- */
+/* ---- the table --------------------------------------------------------------------------------------------------- */
 
 static const struct {
     const char *name;

@@ -1,12 +1,12 @@
 /* file.c - mapping files and replacing them whole, with POSIX calls.
  *
- * Traps: fopen on a FIFO waits for the other side; a stream keeps the first write's failure only as a flag, so errno is gone by the
- * time anybody asks; mkstemp makes files that only their owner may read, whatever the umask says. */
+ * Traps: fopen on a FIFO waits for the other side; a stream keeps the first write's failure only as a flag, so errno is
+ * gone by the time anybody asks; mkstemp makes files that only their owner may read, whatever the umask says. */
 #include "core/file.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static const char *kind_of(mode_t mode)
 {
@@ -57,7 +57,7 @@ void ht_unmap_file(ht_mapping *mapping)
     *mapping = (ht_mapping){0};
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------------- */
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
 
 struct ht_output {
     FILE *stream;
@@ -76,8 +76,8 @@ static void free_output(ht_output *o)
     free(o);
 }
 
-/* A name for an open descriptor.  Behind it may be a regular file, which the shell that opened it does not want replaced. */
-static int names_descriptor(const char *path)
+/* A name for an open descriptor.  Behind it may be a regular file, which who opened it does not want replaced. */
+static bool names_descriptor(const char *path)
 {
     return !strcmp(path, "/dev/stdout") || !strcmp(path, "/dev/stderr") || !strncmp(path, "/dev/fd/", 8) ||
            !strncmp(path, "/proc/self/fd/", 14);
@@ -89,7 +89,8 @@ static ht_status open_in_place(ht_output *o)
     return o->stream ? HT_OK : ht_fail(HT_ERR_IO, "%s: cannot write: %s", o->path, strerror(errno));
 }
 
-/* A name beside the target that nobody else is using: the clock and the process make it unlikely, O_EXCL makes it sure. */
+/* A new file beside the target.  The clock and the process make its name unlikely to be in use, O_EXCL makes it sure.
+ */
 static int create_beside(const char *target, char **name)
 {
     enum { SUFFIX = 32, KEPT = 200, ATTEMPTS = 100 }; /* names are at most 255 bytes */
@@ -102,7 +103,8 @@ static int create_beside(const char *target, char **name)
     for (unsigned attempt = 0; attempt < ATTEMPTS && fd < 0; attempt++) {
         struct timespec now;
         clock_gettime(CLOCK_REALTIME, &now);
-        unsigned tag = ((unsigned)getpid() << 16) ^ (unsigned)now.tv_nsec ^ (unsigned)now.tv_sec * 2654435761u ^ attempt;
+        unsigned tag =
+            ((unsigned)getpid() << 16) ^ (unsigned)now.tv_nsec ^ (unsigned)now.tv_sec * 2654435761u ^ attempt;
         snprintf(s, size, "%.*s.%.*s.%08x.tmp", folder, target, KEPT, base, tag);
         fd = open(s, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (fd < 0 && errno != EEXIST)
@@ -137,7 +139,7 @@ static ht_status open_target(ht_output *o)
 {
     struct stat st, link;
     const char *path = o->path;
-    int exists = stat(path, &st) == 0;
+    bool exists = stat(path, &st) == 0;
     if (!exists && errno != ENOENT)
         return ht_fail(HT_ERR_IO, "%s: cannot write: %s", path, strerror(errno));
     if (!exists && lstat(path, &link) == 0)
@@ -176,16 +178,15 @@ FILE *ht_output_stream(ht_output *output)
     return output->stream;
 }
 
-/* Push everything out and close.  The errno of the first thing that failed, 0 if all is well, -1 if an earlier write failed and
- * nobody kept its errno. */
+/* Push everything out and close.  The errno of the first thing that failed, 0 if all is well, -1 if an earlier write
+ * failed and nobody kept its errno. */
 static int close_stream(ht_output *o)
 {
     int why = 0;
-    if (fflush(o->stream) != 0)
-        why = errno;
-    else if (ferror(o->stream))
+    bool ok = fflush(o->stream) == 0;
+    if (ok && ferror(o->stream))
         why = -1;
-    else if (fsync(fileno(o->stream)) < 0 && o->temporary) /* pipes and devices have nothing to sync */
+    else if (!ok || (fsync(fileno(o->stream)) < 0 && o->temporary)) /* pipes and devices have nothing to sync */
         why = errno;
     if (fclose(o->stream) != 0 && !why)
         why = errno;
@@ -198,7 +199,8 @@ ht_status ht_output_commit(ht_output *o)
     ht_status status = HT_OK;
     int why = close_stream(o);
     if (why)
-        status = ht_fail(HT_ERR_IO, "%s: cannot write: %s", o->path, why > 0 ? strerror(why) : "a write failed; is the disk full?");
+        status = ht_fail(HT_ERR_IO, "%s: cannot write: %s", o->path,
+                         why > 0 ? strerror(why) : "a write failed; is the disk full?");
     else if (o->temporary && rename(o->temporary, o->target) < 0)
         status = ht_fail(HT_ERR_IO, "%s: cannot rename %s to it: %s", o->path, o->temporary, strerror(errno));
     if (status != HT_OK && o->temporary)

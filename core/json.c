@@ -1,9 +1,9 @@
 /* json.c - configuration files.  jansson parses; this file says in our words what is wrong, and where.
  *
- * Traps: Python writes infinities and NaN as bare words, which JSON does not have, and diffusers puts `"lambda_min_clipped": -Infinity`
- * into every DPM-Solver configuration.  Such words become strings before parsing, so a file that has them can be read and a key that
- * has one is refused where a number is wanted.  jansson quotes the token it stumbled over only if that is short: names given twice
- * are found again in the text. */
+ * Traps: Python writes infinities and NaN as bare words, which JSON does not have, and diffusers puts
+ * `"lambda_min_clipped": -Infinity` into every DPM-Solver configuration.  Such words become strings before parsing, so
+ * a file that has them can be read and a key that has one is refused where a number is wanted.  jansson quotes the
+ * token it stumbled over only if that is short: names given twice are found again in the text. */
 #include "core/json.h"
 
 #include <math.h>
@@ -17,7 +17,7 @@
 
 enum { MAX_FILE = 64 << 20 };
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 /* The string that ends before bytes[end]: jansson stops there on a key it has seen. */
 static ht_status fail_duplicate(const char *bytes, size_t end, const char *label)
@@ -32,14 +32,15 @@ static ht_status fail_duplicate(const char *bytes, size_t end, const char *label
             break;
     }
     int length = end > begin + 2 ? (int)(end - begin - 2) : 0;
-    return ht_fail(HT_ERR_FORMAT, "%s: the name \"%.*s\" is given twice", label, length < 300 ? length : 300, bytes + begin + 1);
+    return ht_fail(HT_ERR_FORMAT, "%s: the name \"%.*s\" is given twice", label, length < 300 ? length : 300,
+                   bytes + begin + 1);
 }
 
 ht_status ht_json_parse_strict(const char *bytes, size_t size, const char *label, json_t **out)
 {
     json_error_t error = {0};
     json_t *root = json_loadb(size ? bytes : "", size, JSON_REJECT_DUPLICATES, &error);
-    if (root && json_is_object(root)) {
+    if (json_is_object(root)) {
         *out = root;
         return HT_OK;
     }
@@ -47,11 +48,13 @@ ht_status ht_json_parse_strict(const char *bytes, size_t size, const char *label
         json_decref(root);
         return ht_fail(HT_ERR_FORMAT, "%s: is a JSON array, want an object", label);
     }
-    if (json_error_code(&error) == json_error_duplicate_key && error.position > 0)
+    enum json_error_code code = json_error_code(&error);
+    if (code == json_error_duplicate_key && error.position > 0)
         return fail_duplicate(bytes, (size_t)error.position, label);
-    if (json_error_code(&error) == json_error_out_of_memory || !error.text[0]) /* jansson says nothing when an object does not fit */
+    if (code == json_error_out_of_memory || !error.text[0]) /* it has no words when a new object does not fit */
         return ht_fail(HT_ERR_MEMORY, "%s: out of memory", label);
-    return ht_fail(HT_ERR_FORMAT, "%s: is not JSON: %s (line %d, column %d)", label, error.text, error.line, error.column);
+    return ht_fail(HT_ERR_FORMAT, "%s: is not %s: %s (line %d, column %d)", label,
+                   code == json_error_invalid_utf8 ? "UTF-8" : "JSON", error.text, error.line, error.column);
 }
 
 /* The length of Infinity, -Infinity or NaN at s, 0 if it is something else. */
@@ -116,7 +119,7 @@ ht_status ht_json_read(const char *path, json_t **out)
     return status;
 }
 
-/* ---- typed access ------------------------------------------------------------------------------------------------------ */
+/* ---- typed access ------------------------------------------------------------------------------------------------ */
 
 /* NULL: absent, null, or an earlier call failed. */
 static const json_t *get(const ht_json *j, const char *key)
@@ -135,16 +138,18 @@ static const char *text_of(const json_t *value, char *text, size_t size)
         return text;
     }
     memset(text, 0, size);
-    size_t room = size - DOTS, n = json_dumpb(value, text, room, JSON_ENCODE_ANY | JSON_COMPACT); /* leaves out what does not fit */
+    size_t room = size - DOTS; /* json_dumpb leaves out what does not fit and goes on counting */
+    size_t n = json_dumpb(value, text, room, JSON_ENCODE_ANY | JSON_COMPACT);
     if (n > room)
-        strcat(text, "...");
+        memcpy(text + strlen(text), "...", DOTS);
     return n ? text : "a value that cannot be shown";
 }
 
 static void refuse(ht_json *j, const char *key, const json_t *value, const char *wanted)
 {
     char text[96];
-    j->status = ht_fail(HT_ERR_FORMAT, "%s: %s is %s, want %s", j->where, key, text_of(value, text, sizeof text), wanted);
+    j->status =
+        ht_fail(HT_ERR_FORMAT, "%s: %s is %s, want %s", j->where, key, text_of(value, text, sizeof text), wanted);
 }
 
 bool ht_json_bool(ht_json *j, const char *key, bool fallback)
@@ -220,8 +225,8 @@ static bool to_choice(ht_json *j, const char *key, const json_t *value, const ch
     known[0] = '\0';
     for (int i = 0; names[i] && used < sizeof known; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", names[i]);
-    j->status = ht_fail(s ? HT_ERR_UNSUPPORTED : HT_ERR_FORMAT, "%s: %s %s is not supported; this version knows %s", j->where, key,
-                        text_of(value, text, sizeof text), known);
+    j->status = ht_fail(s ? HT_ERR_UNSUPPORTED : HT_ERR_FORMAT, "%s: %s %s is not supported; this version knows %s",
+                        j->where, key, text_of(value, text, sizeof text), known);
     return false;
 }
 
@@ -232,7 +237,7 @@ int ht_json_choice(ht_json *j, const char *key, int fallback, const char *const 
     return value && to_choice(j, key, value, names, &i) ? i : fallback;
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
 static const json_t *get_array(ht_json *j, const char *key, int max_count)
 {

@@ -151,7 +151,8 @@ ht_status ht_png_write(const char *path, const uint8_t *pixels, int w, int h, in
         goto done;
     FILE *f = ht_output_stream(output);
     fwrite(png, 1, IHDR_END, f);
-    fwrite(chunk, 1, chunk_size, f);
+    if (chunk)
+        fwrite(chunk, 1, chunk_size, f);
     fwrite(png + IHDR_END, 1, (size_t)png_size - IHDR_END, f);
     status = ht_output_commit(output); /* which reports what went wrong in the writes */
 done:

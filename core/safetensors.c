@@ -1,10 +1,11 @@
 /* safetensors.c - the reader.  Format: github.com/huggingface/safetensors, README "Format".
  *
- * A file is read in three steps: the header's JSON becomes an array of tensors, each checked by itself; sorted by place, they must
- * tile the data without overlap or hole; sorted by name, they are what callers search.  Names and metadata live in an arena, data
- * stays in the mapping.  An index only says which files to read so; then its map and the files must agree in both directions.
+ * A file is read in three steps: the header's JSON becomes an array of tensors, each checked by itself; sorted by
+ * place, they must tile the data without overlap or hole; sorted by name, they are what callers search.  Names and
+ * metadata live in an arena, data stays in the mapping.  An index only says which files to read so; then its map and
+ * the files must agree in both directions.
  *
- * The reference ignores unknown keys of an entry; we do not: a key that means something must not be dropped in silence. */
+ * The reference ignores unknown keys of an entry; we do not: what means something must not be dropped in silence. */
 #include "core/safetensors.h"
 
 #include <inttypes.h>
@@ -41,7 +42,7 @@ typedef struct part {
     size_t n_metadata;
 } part;
 
-/* ---- one tensor -------------------------------------------------------------------------------------------------------- */
+/* ---- one tensor -------------------------------------------------------------------------------------------------- */
 
 __attribute__((format(printf, 3, 4))) static ht_status fail(const part *p, const char *name, const char *format, ...)
 {
@@ -55,19 +56,22 @@ __attribute__((format(printf, 3, 4))) static ht_status fail(const part *p, const
 
 ht_status ht_safetensors_measure(const char *label, ht_tensor *t)
 {
-    size_t count = 1, filled = 1, bits; /* filled: without the zeros, so that no product of some of the sizes overflows either */
+    size_t count = 1, bits;
+    size_t filled = 1; /* without the zeros, so that no product of some of the sizes overflows either */
     const char *dtype = ht_dtype_name(t->dtype);
     for (int i = 0; i < t->ndim; i++) {
         size_t n = (size_t)t->shape[i];
         if (n && !ht_mul_size(filled, n, &filled))
-            return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: the product of its shape overflows", label, NAME_SHOWN, t->name);
+            return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: the product of its shape overflows", label, NAME_SHOWN,
+                           t->name);
         count *= n;
     }
     if (filled > INT64_MAX || !ht_mul_size(count, (size_t)ht_dtype_bits(t->dtype), &bits))
-        return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: %zu elements of %s overflow", label, NAME_SHOWN, t->name, filled, dtype);
+        return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: %zu elements of %s overflow", label, NAME_SHOWN, t->name,
+                       filled, dtype);
     if (bits % 8)
-        return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: %zu elements of %s are not whole bytes", label, NAME_SHOWN, t->name, count,
-                       dtype);
+        return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s: %zu elements of %s are not whole bytes", label, NAME_SHOWN,
+                       t->name, count, dtype);
     t->count = count;
     t->bytes = bits / 8;
     return HT_OK;
@@ -97,8 +101,8 @@ static ht_status read_shape(const part *p, const json_t *value, ht_tensor *t)
             t->shape[i] = json_integer_value(size);
     }
     if (n > HT_MAX_DIMS)
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: tensor %.*s: has %zu dimensions; this version knows up to %d", p->label, NAME_SHOWN,
-                       t->name, n, HT_MAX_DIMS);
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: tensor %.*s: has %zu dimensions; this version knows up to %d", p->label,
+                       NAME_SHOWN, t->name, n, HT_MAX_DIMS);
     t->ndim = (int)n;
     return HT_OK;
 }
@@ -113,11 +117,11 @@ static ht_status read_offsets(const part *p, const json_t *value, ht_tensor *t)
     if (begin < 0 || begin > end)
         return fail(p, t->name, "data_offsets [%lld, %lld] are not a range", (long long)begin, (long long)end);
     if ((uint64_t)end > p->size)
-        return fail(p, t->name, "data_offsets [%lld, %lld] run past the end; the file has %zu bytes of data", (long long)begin,
-                    (long long)end, p->size);
+        return fail(p, t->name, "data_offsets [%lld, %lld] run past the end; the file has %zu bytes of data",
+                    (long long)begin, (long long)end, p->size);
     if ((uint64_t)(end - begin) != t->bytes)
-        return fail(p, t->name, "data_offsets [%lld, %lld] hold %lld bytes, its shape of %s takes %zu", (long long)begin,
-                    (long long)end, (long long)(end - begin), ht_dtype_name(t->dtype), t->bytes);
+        return fail(p, t->name, "data_offsets [%lld, %lld] hold %lld bytes, its shape of %s takes %zu",
+                    (long long)begin, (long long)end, (long long)(end - begin), ht_dtype_name(t->dtype), t->bytes);
     t->data = p->data + begin;
     return HT_OK;
 }
@@ -138,7 +142,7 @@ static ht_status read_tensor(const part *p, const json_t *entry, ht_tensor *t)
     return HT_OK;
 }
 
-/* ---- one file ---------------------------------------------------------------------------------------------------------- */
+/* ---- one file ---------------------------------------------------------------------------------------------------- */
 
 static ht_status read_metadata(ht_arena *arena, part *p, json_t *map)
 {
@@ -149,10 +153,12 @@ static ht_status read_metadata(ht_arena *arena, part *p, json_t *map)
     p->metadata = ht_alloc_array(arena, json_object_size(map), sizeof *p->metadata);
     if (!p->metadata)
         return HT_ERR_MEMORY;
-    json_object_foreach (map, key, value) {
+    json_object_foreach(map, key, value)
+    {
         ht_metadata *m = &p->metadata[p->n_metadata++];
         if (!json_is_string(value))
-            return ht_fail(HT_ERR_FORMAT, "%s: %s: \"%.*s\" is not a string", p->label, HT_SAFETENSORS_METADATA, NAME_SHOWN, key);
+            return ht_fail(HT_ERR_FORMAT, "%s: %s: \"%.*s\" is not a string", p->label, HT_SAFETENSORS_METADATA,
+                           NAME_SHOWN, key);
         if (!(m->key = ht_strdup(arena, key)) || !(m->value = ht_strdup(arena, json_string_value(value))))
             return HT_ERR_MEMORY;
     }
@@ -167,7 +173,8 @@ static ht_status read_entries(ht_arena *arena, part *p, json_t *header)
     p->tensors = ht_alloc_array(arena, json_object_size(header), sizeof *p->tensors);
     if (!p->tensors)
         return HT_ERR_MEMORY;
-    json_object_foreach (header, key, value) {
+    json_object_foreach(header, key, value)
+    {
         if (strcmp(key, HT_SAFETENSORS_METADATA) == 0) {
             status = read_metadata(arena, p, value);
         } else {
@@ -195,7 +202,7 @@ static int by_name(const void *a, const void *b)
     return strcmp(((const ht_tensor *)a)->name, ((const ht_tensor *)b)->name);
 }
 
-/* The tensors, sorted by place, must tile the data: the format has no holes, so that a file has nothing that nobody reads. */
+/* The tensors, sorted by place, must tile the data: the format has no holes, where a file could hide something. */
 static ht_status check_tiling(const part *p)
 {
     size_t end = 0;
@@ -203,14 +210,16 @@ static ht_status check_tiling(const part *p)
         const ht_tensor *t = &p->tensors[i];
         size_t begin = (size_t)((const unsigned char *)t->data - p->data);
         if (begin < end)
-            return fail(p, t->name, "starts at byte %zu of the data, where %.100s ends only at %zu: they overlap", begin, t[-1].name,
-                        end);
+            return fail(p, t->name, "starts at byte %zu of the data, where %.100s ends only at %zu: they overlap",
+                        begin, t[-1].name, end);
         if (begin > end)
-            return fail(p, t->name, "starts at byte %zu of the data, want %zu: the bytes between belong to no tensor", begin, end);
+            return fail(p, t->name, "starts at byte %zu of the data, want %zu: the bytes between belong to no tensor",
+                        begin, end);
         end = begin + t->bytes;
     }
     if (end != p->size)
-        return ht_fail(HT_ERR_FORMAT, "%s: the file goes on for %zu bytes after its last tensor", p->label, p->size - end);
+        return ht_fail(HT_ERR_FORMAT, "%s: the file goes on for %zu bytes after its last tensor", p->label,
+                       p->size - end);
     return HT_OK;
 }
 
@@ -219,17 +228,19 @@ static ht_status find_header(part *p, const unsigned char *bytes, size_t size, s
 {
     uint64_t n = 0;
     if (size < LENGTH_BYTES)
-        return ht_fail(HT_ERR_FORMAT, "%s: has %zu bytes; a safetensors file starts with a length of 8", p->label, size);
+        return ht_fail(HT_ERR_FORMAT, "%s: has %zu bytes; a safetensors file starts with a length of 8", p->label,
+                       size);
     for (int i = LENGTH_BYTES; i-- > 0;)
         n = n << 8 | bytes[i];
     if (n == 0)
         return ht_fail(HT_ERR_FORMAT, "%s: its header has length 0", p->label);
     if (n > HT_SAFETENSORS_MAX_HEADER)
-        return ht_fail(HT_ERR_FORMAT, "%s: its header would have %" PRIu64 " bytes, at most %d are allowed; is it a safetensors file?",
+        return ht_fail(HT_ERR_FORMAT,
+                       "%s: its header would have %" PRIu64 " bytes, at most %d are allowed; is it a safetensors file?",
                        p->label, n, HT_SAFETENSORS_MAX_HEADER);
     if (n > size - LENGTH_BYTES)
-        return ht_fail(HT_ERR_FORMAT, "%s: is cut off: its header should have %" PRIu64 " bytes, %zu are there", p->label, n,
-                       size - LENGTH_BYTES);
+        return ht_fail(HT_ERR_FORMAT, "%s: is cut off: its header should have %" PRIu64 " bytes, %zu are there",
+                       p->label, n, size - LENGTH_BYTES);
     *length = (size_t)n;
     p->data = bytes + LENGTH_BYTES + n;
     p->size = size - LENGTH_BYTES - (size_t)n;
@@ -257,11 +268,11 @@ static ht_status read_part(ht_arena *arena, part *p, const unsigned char *bytes,
     return status;
 }
 
-/* ---- an index and its shards ------------------------------------------------------------------------------------------- */
+/* ---- an index and its shards ------------------------------------------------------------------------------------- */
 
 typedef struct shards {
-    const char *label; /* the index */
-    json_t *map;       /* tensor -> file name */
+    const char *label;  /* the index */
+    json_t *map;        /* tensor -> file name */
     const char **names; /* the files, sorted, each once; borrowed from map */
     part *parts;
     size_t count;
@@ -287,11 +298,12 @@ static ht_status list_shards(ht_arena *arena, shards *s)
     s->names = ht_alloc_array(arena, json_object_size(s->map), sizeof *s->names);
     if (!s->names)
         return HT_ERR_MEMORY;
-    json_object_foreach (s->map, key, value) {
+    json_object_foreach(s->map, key, value)
+    {
         const char *file = json_string_value(value);
         if (!file || !is_plain_name(file))
-            return ht_fail(HT_ERR_FORMAT, "%s: weight_map: tensor %.*s: %s is not the name of a file beside the index", s->label,
-                           NAME_SHOWN, key, file ? file : "its value");
+            return ht_fail(HT_ERR_FORMAT, "%s: weight_map: tensor %.*s: %s is not the name of a file beside the index",
+                           s->label, NAME_SHOWN, key, file ? file : "its value");
         s->names[n++] = file;
     }
     qsort(s->names, n, sizeof *s->names, by_string);
@@ -315,21 +327,6 @@ static ht_status check_shard(const shards *s, size_t i)
     return HT_OK;
 }
 
-/* Every tensor of the index is in its shard. */
-static ht_status check_index(const shards *s)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach (s->map, key, value) {
-        const char *const file = json_string_value(value);
-        const char **at = bsearch(&file, s->names, s->count, sizeof *s->names, by_string);
-        const part *p = &s->parts[at - s->names];
-        if (!bsearch(&(ht_tensor){.name = key}, p->tensors, p->count, sizeof *p->tensors, by_name))
-            return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s is missing in %s", s->label, NAME_SHOWN, key, p->label);
-    }
-    return HT_OK;
-}
-
 static ht_status read_shards(ht_safetensors *st, shards *s)
 {
     const char *slash = strrchr(st->path, '/');
@@ -347,13 +344,14 @@ static ht_status read_shards(ht_safetensors *st, shards *s)
         if ((status = ht_map_file(p->label, file)) != HT_OK)
             return status;
         st->n_files++;
-        if ((status = read_part(st->arena, p, file->data, file->size)) != HT_OK || (status = check_shard(s, i)) != HT_OK)
+        if ((status = read_part(st->arena, p, file->data, file->size)) != HT_OK ||
+            (status = check_shard(s, i)) != HT_OK)
             return status;
     }
-    return check_index(s);
+    return HT_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------------- */
+/* ---- the whole --------------------------------------------------------------------------------------------------- */
 
 static ht_status join_parts(ht_safetensors *st, const part *parts, size_t n)
 {
@@ -376,6 +374,20 @@ static ht_status join_parts(ht_safetensors *st, const part *parts, size_t n)
     return HT_OK;
 }
 
+/* Every tensor of the index was found.  It was in the right shard then, since check_shard let it pass. */
+static ht_status check_index(const ht_safetensors *st, json_t *map)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(map, key, value)
+    {
+        if (!ht_safetensors_find(st, key))
+            return ht_fail(HT_ERR_FORMAT, "%s: tensor %.*s is missing in %s", st->path, NAME_SHOWN, key,
+                           json_string_value(value));
+    }
+    return HT_OK;
+}
+
 static ht_status open_index(ht_safetensors *st)
 {
     json_t *index = NULL;
@@ -384,8 +396,9 @@ static ht_status open_index(ht_safetensors *st)
     if (status != HT_OK)
         return status;
     s.map = json_object_get(index, "weight_map");
-    if ((status = list_shards(st->arena, &s)) == HT_OK && (status = read_shards(st, &s)) == HT_OK)
-        status = join_parts(st, s.parts, s.count);
+    if ((status = list_shards(st->arena, &s)) == HT_OK && (status = read_shards(st, &s)) == HT_OK &&
+        (status = join_parts(st, s.parts, s.count)) == HT_OK)
+        status = check_index(st, s.map);
     json_decref(index);
     return status;
 }

@@ -1,5 +1,5 @@
-/* safetensors_write.c - the writer.  Layout as the reference's `serialize`: metadata first, then tensors by falling alignment of their
- * dtype and by name, so that data is aligned to its element wherever the header ends on 8 bytes. */
+/* safetensors_write.c - the writer.  Layout as the reference's `serialize`: metadata first, then tensors by falling
+ * alignment of their dtype and by name, so that data is aligned to its element wherever the header ends on 8 bytes. */
 #include "core/safetensors.h"
 
 #include <stdint.h>
@@ -17,15 +17,16 @@ static ht_status check_tensor(const char *path, const ht_tensor *t)
     if (!t->name || strcmp(t->name, HT_SAFETENSORS_METADATA) == 0)
         return ht_fail(HT_ERR_ARGUMENT, "%s: %s is not a name for a tensor", path, t->name ? t->name : "NULL");
     if ((unsigned)t->dtype >= HT_DTYPES || t->ndim < 0 || t->ndim > HT_MAX_DIMS)
-        return ht_fail(HT_ERR_ARGUMENT, "%s: tensor %s: dtype %d or %d dimensions are out of range", path, t->name, (int)t->dtype, t->ndim);
+        return ht_fail(HT_ERR_ARGUMENT, "%s: tensor %s: dtype %d or %d dimensions are out of range", path, t->name,
+                       (int)t->dtype, t->ndim);
     for (int i = 0; i < t->ndim; i++)
         if (t->shape[i] < 0)
             return ht_fail(HT_ERR_ARGUMENT, "%s: tensor %s: shape[%d] is negative", path, t->name, i);
     if (ht_safetensors_measure(path, &measured) != HT_OK)
         return HT_ERR_ARGUMENT;
     if (t->bytes != measured.bytes || (t->bytes && !t->data))
-        return ht_fail(HT_ERR_ARGUMENT, "%s: tensor %s: has %zu bytes of data, its shape of %s takes %zu", path, t->name,
-                       t->data ? t->bytes : 0, ht_dtype_name(t->dtype), measured.bytes);
+        return ht_fail(HT_ERR_ARGUMENT, "%s: tensor %s: has %zu bytes of data, its shape of %s takes %zu", path,
+                       t->name, t->data ? t->bytes : 0, ht_dtype_name(t->dtype), measured.bytes);
     return HT_OK;
 }
 
@@ -60,8 +61,9 @@ static json_t *entry_of(const ht_tensor *t, size_t begin)
             return NULL;
         }
     }
-    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", ht_dtype_name(t->dtype), "shape", shape, "data_offsets", (json_int_t)begin,
-                     (json_int_t)(begin + t->bytes));
+    json_int_t first = (json_int_t)begin, end = first + (json_int_t)t->bytes;
+    return json_pack("{s:s, s:o, s:[I, I]}", "dtype", ht_dtype_name(t->dtype), "shape", shape, "data_offsets", first,
+                     end);
 }
 
 static ht_status add_metadata(const char *path, json_t *header, const ht_metadata *metadata, size_t n)
@@ -122,7 +124,8 @@ static ht_status write_file(const char *path, const char *head, size_t size, con
     return ht_output_commit(output); /* a write that failed is reported here */
 }
 
-ht_status ht_safetensors_write(const char *path, const ht_tensor *tensors, size_t n, const ht_metadata *metadata, size_t n_metadata)
+ht_status ht_safetensors_write(const char *path, const ht_tensor *tensors, size_t n, const ht_metadata *metadata,
+                               size_t n_metadata)
 {
     ht_status status = HT_OK;
     size_t size = 0;

@@ -99,7 +99,8 @@ static ht_status choose_kernels(ht_program *p)
         if (status)
             return status;
         ht_stage stage = ht_stage_of(op->out->deps);
-        p->stage_steps[stage][p->stage_length[stage]++] = i;
+        if (s->kernel->run)
+            p->stage_steps[stage][p->stage_length[stage]++] = i;
         s->call.op = op;
         packed += size_of(s->kernel->packed, op);
         size_t a = size_of(s->kernel->scratch, op), b = size_of(s->kernel->shared, op);

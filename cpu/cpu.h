@@ -45,7 +45,7 @@ typedef struct ht_kernel {
     void (*pack)(const ht_op *op, void *packed);
     size_t (*scratch)(const ht_op *op);
     size_t (*shared)(const ht_op *op);
-    void (*run)(const ht_call *call, const ht_team *team);
+    void (*run)(const ht_call *call, const ht_team *team); /* NULL: there is nothing to do, the output is the input's memory */
 } ht_kernel;
 
 

@@ -158,11 +158,6 @@ static void avg_pool(const ht_call *c, const ht_team *team)
     }
 }
 
-static void reshape(const ht_call *c, const ht_team *team)
-{
-    (void)c, (void)team; /* the plan gave both values the same memory */
-}
-
 /* ---- the table ------------------------------------------------------------------------------------------------------------ */
 
 #define PLAIN(op) [HT_OP_##op] = {.name = #op "_f32_scalar", .run = op}
@@ -187,5 +182,5 @@ const ht_kernel ht_reference_kernels[HT_OP_KINDS] = {
     PLAIN(concat),
     PLAIN(upsample),
     PLAIN(avg_pool),
-    PLAIN(reshape),
+    [HT_OP_reshape] = {.name = "view"}, /* the plan gave both values the same memory */
 };

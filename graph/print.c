@@ -8,9 +8,9 @@
 static void print_value(FILE *f, const ht_value *v)
 {
     if (v->data)
-        fprintf(f, " %s", v->name);
+        fprintf(f, "%s", v->name);
     else
-        fprintf(f, " %%%d", v->id);
+        fprintf(f, "%%%d", v->id);
     for (int i = 0; i < v->ndim; i++)
         fprintf(f, "%s%lld", i ? "," : "[", (long long)v->shape[i]);
     fprintf(f, "]");
@@ -39,12 +39,12 @@ static void print_attrs(FILE *f, const ht_op *op)
 
 static void print_op(FILE *f, const ht_op *op)
 {
-    static const char *const prefix[HT_INPUTS] = {"", " |", "", "", " row", " +"};
+    static const char *const prefix[HT_INPUTS] = {" ", " | ", " ", " ", " row ", " + "};
     print_value(f, op->out);
     fprintf(f, " = %s", ht_op_kind_name(op->kind));
     for (int i = 0; i < HT_INPUTS; i++)
         if (op->in[i]) {
-            fprintf(f, "%s", op->kind == HT_OP_attention ? "" : prefix[i]);
+            fprintf(f, "%s", op->kind == HT_OP_attention ? " " : prefix[i]);
             print_value(f, op->in[i]);
         }
     print_attrs(f, op);

@@ -28,8 +28,8 @@ static bool wrong(ht_graph *g, const ht_op *op, const char *what)
     const ht_value *x = op->in[HT_IN_X], *other = NULL;
     for (int i = 1; i < HT_INPUTS && !other; i++)
         other = op->in[i];
-    ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s %s%s%s%s: %s", ht_op_rows[op->kind].name, x->name, shape_text(x, a, sizeof a),
-                  other ? " with " : "", other ? other->name : "", other ? shape_text(other, b, sizeof b) : "", what);
+    ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s %s%s%s%s%s: %s", ht_op_rows[op->kind].name, x->name, shape_text(x, a, sizeof a),
+                  other ? " with " : "", other ? other->name : "", other ? " " : "", other ? shape_text(other, b, sizeof b) : "", what);
     return false;
 }
 

@@ -1,7 +1,8 @@
 /* weights.c - a checkpoint's tensors by name, and the binding of a block's struct to them.
  *
- * Tensors are copied (the views, not the data) under the names that the model code uses and sorted by them.  Each remembers whether a layer
- * asked for it, so that a checkpoint of another model is noticed even when all the names that were asked for are there. */
+ * Tensors are copied (the views, not the data) under the names that the model code uses and sorted by them.  Each
+ * remembers whether a layer asked for it, so that a checkpoint of another model is noticed even when all the names that
+ * were asked for are there. */
 #include "graph/weights.h"
 
 #include <stdarg.h>
@@ -48,12 +49,13 @@ static ht_status refuse_duplicates(const ht_weights *w)
 {
     for (size_t i = 1; i < w->count; i++)
         if (!by_name(&w->entries[i - 1], &w->entries[i]))
-            return ht_fail(HT_ERR_FORMAT, "%s: %s and %s are two names of the same tensor, %s; one of them must go", w->path,
-                           w->entries[i - 1].file_name, w->entries[i].file_name, w->entries[i].tensor.name);
+            return ht_fail(HT_ERR_FORMAT, "%s: %s and %s are two names of the same tensor, %s; one of them must go",
+                           w->path, w->entries[i - 1].file_name, w->entries[i].file_name, w->entries[i].tensor.name);
     return HT_OK;
 }
 
-ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename rename, const void *context, ht_weights **out)
+ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename rename, const void *context,
+                          ht_weights **out)
 {
     size_t n = ht_safetensors_count(file);
     ht_weights *w = ht_alloc(arena, sizeof *w);
@@ -78,9 +80,9 @@ ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename
     return status;
 }
 
-/* ---- binding ----------------------------------------------------------------------------------------------------------- */
+/* ---- binding ----------------------------------------------------------------------------------------------------- */
 
-/* What a layer can compute with.  Integers are codes of some quantization: without their scales they are not weights. */
+/* What a layer can compute with.  Integers are codes of a quantization: without their scales they are not weights. */
 static bool is_real(ht_dtype dtype)
 {
     return dtype == HT_F16 || dtype == HT_BF16 || dtype == HT_F32 || dtype == HT_F64 || dtype == HT_F8_E4M3 ||
@@ -108,8 +110,9 @@ static ht_status check(const ht_weights *w, const entry *e, int ndim, const int6
     if (strcmp(t->name, e->file_name))
         snprintf(renamed, sizeof renamed, " (%.*s in the file)", LONGEST_NAME, e->file_name);
     if (!is_real(t->dtype))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s%s is of type %s; a weight must be F64, F32, F16, BF16, F8_E4M3 or F8_E5M2",
-                       w->path, t->name, renamed, ht_dtype_name(t->dtype));
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "%s: %s%s is of type %s; a weight must be F64, F32, F16, BF16, F8_E4M3 or F8_E5M2", w->path,
+                       t->name, renamed, ht_dtype_name(t->dtype));
     if (!same_shape(t, ndim, shape))
         return ht_fail(HT_ERR_SHAPE, "%s: %s%s is %s, config.json asks for %s", w->path, t->name, renamed,
                        shape_text(found, t->ndim, t->shape), shape_text(wanted, ndim, shape));
@@ -169,7 +172,8 @@ static const ht_tensor *bind_bias(ht_weights *w, char name[LONGEST_NAME], int64_
     return NULL;
 }
 
-void ht_bind_linear(ht_weights *w, ht_linear_weights *layer, int64_t in, int64_t out, bool bias, const char *prefix, ...)
+void ht_bind_linear(ht_weights *w, ht_linear_weights *layer, int64_t in, int64_t out, bool bias, const char *prefix,
+                    ...)
 {
     char name[LONGEST_NAME];
     va_list args;
@@ -185,7 +189,8 @@ void ht_bind_linear(ht_weights *w, ht_linear_weights *layer, int64_t in, int64_t
     layer->bias = bind_bias(w, name, out, bias);
 }
 
-void ht_bind_conv(ht_weights *w, ht_conv_weights *layer, int64_t in, int64_t out, int kernel, bool bias, const char *prefix, ...)
+void ht_bind_conv(ht_weights *w, ht_conv_weights *layer, int64_t in, int64_t out, int kernel, bool bias,
+                  const char *prefix, ...)
 {
     char name[LONGEST_NAME];
     va_list args;
@@ -224,7 +229,7 @@ bool ht_weights_has(const ht_weights *w, const char *name)
     return find(w, name) != NULL;
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------------- */
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
 
 ht_status ht_weights_finish(ht_weights *w)
 {
@@ -239,8 +244,8 @@ ht_status ht_weights_finish(ht_weights *w)
         }
     if (!unbound)
         return HT_OK;
-    return ht_fail(HT_ERR_SHAPE, "%s: config.json has no place for %s (%zu such tensor%s): it is of another model", w->path,
-                   first->file_name, unbound, unbound == 1 ? "" : "s");
+    return ht_fail(HT_ERR_SHAPE, "%s: config.json has no place for %s (%zu such tensor%s): it is of another model",
+                   w->path, first->file_name, unbound, unbound == 1 ? "" : "s");
 }
 
 int64_t ht_weights_parameters(const ht_weights *w)

@@ -72,7 +72,8 @@ typedef struct ht_model_info {
     const char *scheduler;       /* class name in scheduler_config.json; NULL if the model came without one */
     int in_channels, out_channels;
     int height, width;           /* of the images it was made for */
-    int num_classes;             /* rows of its class embedding; 0 if it takes none */
+    int takes_class;             /* nonzero: every image needs a class label */
+    int num_classes;             /* rows of its class embedding; 0 if it takes none, or takes any number (embedded like a timestep) */
     int class_embed_dim;         /* > 0: the model takes class embeddings as vectors of this length ("identity") */
     int64_t parameters;          /* elements of all weights */
     int64_t weight_bytes;        /* bytes of all weights as stored */
@@ -153,7 +154,7 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 typedef struct ht_sample_options {
     int steps;            /* 0 means 50; negative or more than the schedule has is an error */
     const char *sampler;  /* "ddim", "ddpm"; NULL: what scheduler_config.json names, DDIM for anything else */
-    const char *spacing;  /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM; NULL: the config's */
+    const char *spacing;  /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM; NULL: the config's */
     double eta;           /* DDIM eq. 16; 0 is deterministic */
     uint64_t seed;
     ht_rng rng;
@@ -165,7 +166,9 @@ typedef struct ht_sample_options {
 } ht_sample_options;
 
 /* Draw images first .. first+n-1 of a seed into images [n,h,w,c], values about [-1,1] (not clipped).
- * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler configure them. */
+ * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler configure them.
+ * images is working memory meanwhile: after a failure it holds nothing of use.
+ * HT_ERR_FORMAT names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
 
 /* ---- images ------------------------------------------------------------------------------------------------------------ */

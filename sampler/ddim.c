@@ -1,8 +1,9 @@
-/* ddim.c - Denoising Diffusion Implicit Models, arXiv:2010.02502, as diffusers' DDIMScheduler and github.com/ermongroup/ddim step.
+/* ddim.c - Denoising Diffusion Implicit Models, arXiv:2010.02502, as diffusers' DDIMScheduler and
+ * github.com/ermongroup/ddim step.
  *
- * Traps: diffusers steps from t to t - num_train_timesteps / steps, rounded down, whatever comes next in the list; the original
- * goes to the next of the list.  With set_alpha_to_one false the last step ends at alphas_cumprod[0], not at 1.  If eta > 0 every
- * step draws noise, the last one too. */
+ * Traps: diffusers steps from t to t - num_train_timesteps / steps, rounded down, whatever comes next in the list; the
+ * original goes to the next of the list.  With set_alpha_to_one false the last step ends at alphas_cumprod[0], not
+ * at 1.  If eta > 0 every step draws noise, the last one too. */
 #include <math.h>
 
 #include "sampler/trajectory.h"
@@ -50,13 +51,13 @@ static ht_status make_row(const ht_trajectory_source *s, int i, ht_step_row *row
     if (previous == 0)
         return ht_fail(HT_ERR_ARGUMENT, "noise schedule: alphas_cumprod is 0 before the last timestep");
     double variance = a < 1 ? (1 - previous) / (1 - a) * (1 - a / previous) : 0;
-    double sigma = eta * sqrt(fmax(variance, 0));                       /* eq. 16 */
-    double direction = sqrt(fmax(1 - previous - sigma * sigma, 0));     /* eq. 12, second term */
+    double sigma = eta * sqrt(fmax(variance, 0));                   /* eq. 16 */
+    double direction = sqrt(fmax(1 - previous - sigma * sigma, 0)); /* eq. 12, second term */
     epsilon eps = predict_epsilon(s, a);
-    row->of_x0 = (float)(sqrt(previous) + direction * eps.of_x0);       /* eq. 12, first term */
+    row->of_x0 = (float)(sqrt(previous) + direction * eps.of_x0); /* eq. 12, first term */
     row->of_x = (float)(direction * eps.of_x);
     row->of_out = (float)(direction * eps.of_out);
-    row->noise = eta > 0 ? HT_NOISE_FIXED : HT_NOISE_NONE;              /* eq. 12, third term */
+    row->noise = eta > 0 ? HT_NOISE_FIXED : HT_NOISE_NONE; /* eq. 12, third term */
     row->std = (float)sigma;
     return ht_predict_x0(s, i, row);
 }

@@ -1,9 +1,10 @@
-/* ddpm.c - Denoising Diffusion Probabilistic Models, arXiv:2006.11239, ancestral sampling as diffusers' DDPMScheduler steps; learned
- * variances as in Improved DDPM, arXiv:2102.09672.
+/* ddpm.c - Denoising Diffusion Probabilistic Models, arXiv:2006.11239, ancestral sampling as diffusers' DDPMScheduler
+ * steps; learned variances as in Improved DDPM, arXiv:2102.09672.
  *
- * Traps: with a shortened list beta_t is 1 - alpha-bar_t / alpha-bar of the list's next timestep.  No noise where t is 0, but a last
- * timestep above 0 gets its draw.  diffusers' `learned` is the variance itself.  Its `fixed_large_log` takes the root of a logarithm,
- * which is NaN; here it is the variance of fixed_large, as the name says.  `fixed_small_log` is fixed_small. */
+ * Traps: with a shortened list beta_t is 1 - alpha-bar_t / alpha-bar of the list's next timestep.  No noise where t is
+ * 0, but a last timestep above 0 gets its draw.  diffusers' `learned` is the variance itself.  Its `fixed_large_log`
+ * takes the root of a logarithm, which is NaN; here it is the variance of fixed_large, as the name says.
+ * `fixed_small_log` is fixed_small. */
 #include <math.h>
 
 #include "sampler/trajectory.h"
@@ -44,11 +45,11 @@ static ht_status make_row(const ht_trajectory_source *s, int i, ht_step_row *row
         return ht_fail(HT_ERR_ARGUMENT, "noise schedule: alphas_cumprod is 0 before the last timestep");
     double alpha = a / previous, beta = 1 - alpha;
     double over_b = a < 1 ? 1 / (1 - a) : 0;
-    row->of_x0 = a < 1 ? (float)(sqrt(previous) * beta * over_b) : 1;          /* eq. 7, mu-tilde, first term */
-    row->of_x = (float)(sqrt(alpha) * (1 - previous) * over_b);                /* eq. 7, mu-tilde, second term */
+    row->of_x0 = a < 1 ? (float)(sqrt(previous) * beta * over_b) : 1; /* eq. 7, mu-tilde, first term */
+    row->of_x = (float)(sqrt(alpha) * (1 - previous) * over_b);       /* eq. 7, mu-tilde, second term */
     row->of_out = 0;
     if (t > 0)
-        set_noise(s, beta, fmax((1 - previous) * over_b * beta, 1e-20), row);  /* eq. 7, beta-tilde */
+        set_noise(s, beta, fmax((1 - previous) * over_b * beta, 1e-20), row); /* eq. 7, beta-tilde */
     return ht_predict_x0(s, i, row);
 }
 

@@ -1,8 +1,9 @@
 /* model.c - opening a model: which folder, which family, which weights, which scheduler.
  *
- * A pipeline is a folder with model_index.json, which says of which class each component is; a component is a folder with config.json and weights,
- * in a subfolder of its name or, as in google/ddpm-*, beside model_index.json.  A component's folder is a model too; it has no scheduler unless a
- * scheduler_config.json lies in it.  The families of denoisers and the dialects of configurations are two tables; only this file asks. */
+ * A pipeline is a folder with model_index.json, which says of which class each component is; a component is a folder
+ * with config.json and weights, in a subfolder of its name or, as in google/ddpm-*, beside model_index.json.  A
+ * component's folder is a model too; it has no scheduler unless a scheduler_config.json lies in it.  The families of
+ * denoisers and the dialects of configurations are two tables; only this file asks. */
 #include "sampler/model.h"
 
 #include <dirent.h>
@@ -12,7 +13,7 @@
 
 #include "unet/unet2d.h"
 
-/* ---- tables ------------------------------------------------------------------------------------------------------------ */
+/* ---- tables ------------------------------------------------------------------------------------------------------ */
 
 /* A family, and how the names of its older checkpoints become today's. */
 static const struct family_row {
@@ -38,7 +39,7 @@ static const char *const pickles[] = {".bin", ".ckpt", ".pth", ".pt"};
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* ---- files ------------------------------------------------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
 static bool is_folder(const char *path)
 {
@@ -83,13 +84,13 @@ static ht_status open_weights(ht_model *m, const char *folder)
     }
     const char *pickle = find_pickle(m->arena, folder);
     if (*pickle)
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: the weights are only there as a pickle, %s; convert them to %s", folder, pickle,
-                       weight_files[0]);
-    return ht_fail(HT_ERR_IO, "%s: no weights: want %s, %s, %s or %s", folder, weight_files[0], weight_files[1], weight_files[2],
-                   weight_files[3]);
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: the weights are only there as a pickle, %s; convert them to %s", folder,
+                       pickle, weight_files[0]);
+    return ht_fail(HT_ERR_IO, "%s: no weights: want %s, %s, %s or %s", folder, weight_files[0], weight_files[1],
+                   weight_files[2], weight_files[3]);
 }
 
-/* ---- which folder ------------------------------------------------------------------------------------------------------ */
+/* ---- which folder ------------------------------------------------------------------------------------------------ */
 
 /* Whether a pipeline has a component; diffusers writes [null, null] for one that was left out. */
 static bool has_component(const json_t *index, const char *name)
@@ -103,7 +104,8 @@ static ht_status choose_component(const json_t *index, const char *where, const 
         if (has_component(index, denoiser_names[i]))
             *component = denoiser_names[i];
     if (!*component)
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: the pipeline has no denoiser; want a component named unet or transformer", where);
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "%s: the pipeline has no denoiser; want a component named unet or transformer", where);
     if (!has_component(index, *component))
         return ht_fail(HT_ERR_ARGUMENT, "%s: the pipeline has no component named %s", where, *component);
     return HT_OK;
@@ -145,7 +147,8 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
     if (!exists(m->path))
         return ht_fail(HT_ERR_IO, "%s: %s", m->path, strerror(errno));
     if (!is_folder(m->path))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: is a file, want a folder with model_index.json or config.json", m->path);
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: is a file, want a folder with model_index.json or config.json",
+                       m->path);
     if (exists(index))
         return find_in_pipeline(m, index, component, p);
     p->component = component ? ht_sprintf(m->arena, "%s/%s", m->path, component) : m->path;
@@ -153,15 +156,15 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
     return p->component ? HT_OK : HT_ERR_MEMORY;
 }
 
-/* ---- configuration ----------------------------------------------------------------------------------------------------- */
+/* ---- configuration ----------------------------------------------------------------------------------------------- */
 
 /* config.json in the words of diffusers, and what came with it. */
 typedef struct configuration {
-    const char *path;  /* of config.json, for messages */
+    const char *path; /* of config.json, for messages */
     json_t *object;
     json_t *scheduler; /* that config.json itself describes, or NULL */
     bool original_ddpm;
-    int levels;        /* original DDPM: the context of its names */
+    int levels; /* original DDPM: the context of its names */
 } configuration;
 
 static ht_status read_configuration(ht_model *m, const char *folder, configuration *c)
@@ -172,7 +175,9 @@ static ht_status read_configuration(ht_model *m, const char *folder, configurati
     if (!c->path)
         return HT_ERR_MEMORY;
     if (!exists(c->path))
-        return ht_fail(HT_ERR_IO, "%s: no config.json; want a pipeline, a component's folder, or one of the original DDPM code", folder);
+        return ht_fail(HT_ERR_IO,
+                       "%s: no config.json; want a pipeline, a component's folder, or one of the original DDPM code",
+                       folder);
     status = ht_json_read(c->path, &object);
     if (status || !ht_ddpm_recognizes(object)) {
         c->object = object;
@@ -190,8 +195,10 @@ static ht_status fail_family(const char *where, const char *class_name)
     char known[256] = "";
     size_t used = 0;
     for (size_t i = 0; i < COUNT(families) && used < sizeof known; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", families[i].family->class_name);
-    return ht_fail(HT_ERR_UNSUPPORTED, "%s: models of class %s are not supported; this version knows %s", where, class_name, known);
+        used +=
+            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", families[i].family->class_name);
+    return ht_fail(HT_ERR_UNSUPPORTED, "%s: models of class %s are not supported; this version knows %s", where,
+                   class_name, known);
 }
 
 static ht_status find_family(const configuration *c, const struct family_row **row)
@@ -201,7 +208,8 @@ static ht_status find_family(const configuration *c, const struct family_row **r
     if (j.status)
         return j.status;
     if (!class_name)
-        return ht_fail(HT_ERR_FORMAT, "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",
+        return ht_fail(HT_ERR_FORMAT,
+                       "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",
                        c->path);
     for (size_t i = 0; i < COUNT(families); i++)
         if (!strcmp(families[i].family->class_name, class_name)) {
@@ -211,7 +219,7 @@ static ht_status find_family(const configuration *c, const struct family_row **r
     return fail_family(c->path, class_name);
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------------- */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static ht_status open_denoiser(ht_model *m, const places *p, const configuration *c)
 {
@@ -220,7 +228,8 @@ static ht_status open_denoiser(ht_model *m, const places *p, const configuration
     if (!status)
         status = open_weights(m, p->component);
     if (!status)
-        status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels, &m->weights);
+        status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels,
+                                 &m->weights);
     if (!status)
         status = row->family->open(m->arena, c->object, c->path, m->weights, &m->denoiser);
     if (status)
@@ -299,6 +308,7 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
                             .out_channels = d->out_channels,
                             .height = d->height,
                             .width = d->width,
+                            .takes_class = d->num_classes > 0 || d->class_timestep,
                             .num_classes = d->num_classes,
                             .class_embed_dim = d->class_embed_dim,
                             .parameters = ht_weights_parameters(model->weights),

@@ -1,9 +1,11 @@
 /* schedule.c - noise schedules: scheduler_config.json read and checked, and the array that follows from it.
  *
  * betas: linear (DDPM, arXiv:2006.11239, section 4), scaled_linear (the square of a linear ramp: latent diffusion),
- * squaredcos_cap_v2 (Improved DDPM, arXiv:2102.09672, eq. 17), or given.  Zero terminal SNR: arXiv:2305.08891, algorithm 1.
- * Trap: the libraries build the arrays in float32, and at small t 1 - alphas_cumprod is a few of its last places.  So torch's
- * roundings are followed: linspace from both ends with fused multiply-adds, cumprod kept in double and rounded at each entry. */
+ * squaredcos_cap_v2 (Improved DDPM, arXiv:2102.09672, eq. 17), or given.  Zero terminal SNR: arXiv:2305.08891, alg. 1.
+ *
+ * Trap: the libraries build the arrays in float32, and at small t 1 - alphas_cumprod is a few of its last places.  So
+ * torch's roundings are followed: linspace from both ends with fused multiply-adds, cumprod kept in double and rounded
+ * at each entry. */
 #include "sampler/schedule.h"
 
 #include <math.h>
@@ -12,7 +14,8 @@
 static const char *const beta_schedules[] = {"linear", "scaled_linear", "squaredcos_cap_v2", NULL};
 static const char *const predictions[] = {"epsilon", "v_prediction", "sample", NULL};
 static const char *const spacings[] = {"leading", "trailing", "linspace", NULL};
-static const char *const variances[] = {"fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log", "learned", "learned_range", NULL};
+static const char *const variances[] = {"fixed_small", "fixed_small_log", "fixed_large", "fixed_large_log",
+                                        "learned",     "learned_range",   NULL};
 static const char *const timestep_types[] = {"discrete", NULL};
 
 /* clang-format off */
@@ -21,16 +24,16 @@ static const char *const known_keys[] = {
     "prediction_type", "timestep_spacing", "timestep_type", "steps_offset", "set_alpha_to_one", "variance_type",
     "clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value", NULL};
 
-/* How other samplers step, which means nothing to DDIM and DDPM.  A key in neither list may change what the model expects. */
+/* How other samplers step: nothing to DDIM and DDPM.  A key in neither list may change what the model expects. */
 static const char *const foreign_keys[] = {
-    "skip_prk_steps",                                                                                   /* PNDM */
-    "algorithm_type", "solver_order", "solver_type", "lower_order_final", "euler_at_final",             /* DPM-Solver, DEIS */
+    "skip_prk_steps",                                                                       /* PNDM */
+    "algorithm_type", "solver_order", "solver_type", "lower_order_final", "euler_at_final", /* DPM-Solver, DEIS */
     "final_sigmas_type", "lambda_min_clipped", "use_lu_lambdas", "noise_sampler_seed",
-    "predict_x0", "disable_corrector", "solver_p",                                                      /* UniPC */
-    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas", "use_flow_sigmas", "flow_shift",  /* on sigmas; a flow */
-    "use_dynamic_shifting", "time_shift_type",                                    /* model's prediction_type gives it away */
-    "interpolation_type", "sigma_min", "sigma_max",                                                     /* Euler */
-    "original_inference_steps", "timestep_scaling", NULL};                                              /* LCM */
+    "predict_x0", "disable_corrector", "solver_p",                                          /* UniPC */
+    "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",                       /* on sigmas */
+    "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",   /* prediction_type tells flow models */
+    "interpolation_type", "sigma_min", "sigma_max",                                         /* Euler */
+    "original_inference_steps", "timestep_scaling", NULL};                                  /* LCM */
 /* clang-format on */
 
 void ht_schedule_defaults(ht_schedule_config *config)
@@ -67,7 +70,8 @@ static ht_status check_keys(const json_t *object, const char *where)
     {
         bool harmless = key[0] == '_' || json_is_null(value) || contains(foreign_keys, key);
         if (!harmless && !contains(known_keys, key))
-            return ht_fail(HT_ERR_UNSUPPORTED, "%s: this version does not know what \"%s\" does; wanted a configuration of DDIM or DDPM",
+            return ht_fail(HT_ERR_UNSUPPORTED,
+                           "%s: this version does not know what \"%s\" does; wanted a configuration of DDIM or DDPM",
                            where, key);
     }
     return HT_OK;
@@ -77,12 +81,15 @@ static ht_status check_ranges(const ht_schedule_config *c, const char *where)
 {
     bool ratio = c->dynamic_thresholding_ratio >= 0 && c->dynamic_thresholding_ratio <= 1;
     if (!(c->beta_start >= 0 && c->beta_start < 1) || !(c->beta_end >= 0 && c->beta_end < 1))
-        return ht_fail(HT_ERR_FORMAT, "%s: beta_start is %g and beta_end %g; wanted 0 <= beta < 1", where, c->beta_start, c->beta_end);
+        return ht_fail(HT_ERR_FORMAT, "%s: beta_start is %g and beta_end %g; wanted 0 <= beta < 1", where,
+                       c->beta_start, c->beta_end);
     if (!(c->clip_sample_range > 0 && isfinite(c->clip_sample_range)))
         return ht_fail(HT_ERR_FORMAT, "%s: clip_sample_range is %g; wanted above 0", where, c->clip_sample_range);
     if (!(c->sample_max_value > 0 && isfinite(c->sample_max_value)))
         return ht_fail(HT_ERR_FORMAT, "%s: sample_max_value is %g; wanted above 0", where, c->sample_max_value);
-    return ratio ? HT_OK : ht_fail(HT_ERR_FORMAT, "%s: dynamic_thresholding_ratio is %g; wanted 0 to 1", where, c->dynamic_thresholding_ratio);
+    return ratio ? HT_OK
+                 : ht_fail(HT_ERR_FORMAT, "%s: dynamic_thresholding_ratio is %g; wanted 0 to 1", where,
+                           c->dynamic_thresholding_ratio);
 }
 
 static ht_status read_trained_betas(ht_arena *arena, ht_json *j, ht_schedule_config *c)
@@ -97,8 +104,8 @@ static ht_status read_trained_betas(ht_arena *arena, ht_json *j, ht_schedule_con
     if (j->status)
         return j->status;
     if (count != c->num_train_timesteps)
-        return ht_fail(HT_ERR_FORMAT, "%s: trained_betas has %d entries; wanted num_train_timesteps = %d", j->where, count,
-                       c->num_train_timesteps);
+        return ht_fail(HT_ERR_FORMAT, "%s: trained_betas has %d entries; wanted num_train_timesteps = %d", j->where,
+                       count, c->num_train_timesteps);
     c->beta_schedule = HT_BETAS_GIVEN;
     c->trained_betas = betas;
     return HT_OK;
@@ -190,7 +197,8 @@ static void accumulate(int n, const float *betas, float *alphas_cumprod)
     }
 }
 
-/* arXiv:2305.08891, algorithm 1: shift and scale sqrt(alpha-bar) so that the last is 0 and the first stays; back to betas. */
+/* arXiv:2305.08891, algorithm 1: shift and scale sqrt(alpha-bar) so that the last is 0 and the first stays; back to
+ * betas. */
 static void rescale_to_zero_snr(int n, float *betas, float *scratch)
 {
     accumulate(n, betas, scratch);
@@ -214,7 +222,8 @@ ht_status ht_schedule_alphas(ht_arena *arena, const ht_schedule_config *config, 
     make_betas(config, betas);
     for (int i = 0; i < n; i++) {
         if (!(betas[i] >= 0 && betas[i] < 1))
-            return ht_fail(HT_ERR_ARGUMENT, "noise schedule: beta %d of %d is %g; wanted 0 <= beta < 1", i, n, (double)betas[i]);
+            return ht_fail(HT_ERR_ARGUMENT, "noise schedule: beta %d of %d is %g; wanted 0 <= beta < 1", i, n,
+                           (double)betas[i]);
     }
     if (config->rescale_betas_zero_snr) {
         if (n == 1)

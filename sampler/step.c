@@ -1,8 +1,9 @@
 /* step.c - one step of one image: predict x0, bound it, combine.
  *
- * Plain loops in a fixed order, one rounding an operation, so the bits do not depend on how the compiler vectorizes them.
- * Thresholding ("dynamic thresholding", Imagen, arXiv:2205.11487, section 2.3) needs an order statistic: bits of floats that are
- * not negative order as the floats do, so it is found digit by digit with a histogram, without moving anything. */
+ * Plain loops in a fixed order, one rounding an operation, so the bits do not depend on how the compiler vectorizes
+ * them. Thresholding ("dynamic thresholding", Imagen, arXiv:2205.11487, section 2.3) needs an order statistic: bits of
+ * floats that are not negative order as the floats do, so it is found digit by digit with a histogram, without moving
+ * anything. */
 #include <math.h>
 #include <string.h>
 

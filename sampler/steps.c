@@ -1,8 +1,9 @@
 /* steps.c - which of the training timesteps a sampler visits.
  *
- * leading, trailing, linspace: arXiv:2305.08891, table 2, as diffusers rounds them.  uniform, quad: DDIM (arXiv:2010.02502), appendix D.2, as in
- * github.com/ermongroup/ddim.  adm: github.com/openai/guided-diffusion.
- * Trap: rounding is to even, and where a fraction is a half the last bit of numpy's arithmetic decides, so its order of operations is kept. */
+ * leading, trailing, linspace: arXiv:2305.08891, table 2, as diffusers rounds them.  uniform, quad: DDIM
+ * (arXiv:2010.02502), appendix D.2, as in github.com/ermongroup/ddim.  adm: github.com/openai/guided-diffusion. Trap:
+ * rounding is to even, and where a fraction is a half the last bit of numpy's arithmetic decides, so its order of
+ * operations is kept. */
 #include "sampler/steps.h"
 
 #include <errno.h>
@@ -73,7 +74,8 @@ ht_status ht_steps_make(ht_arena *arena, const ht_schedule_config *config, ht_sp
     int total = config->num_train_timesteps;
     char section[16];
     if (steps < 1 || steps > total)
-        return ht_fail(HT_ERR_ARGUMENT, "steps is %d; wanted 1 to %d, the timesteps that the model was trained with", steps, total);
+        return ht_fail(HT_ERR_ARGUMENT, "steps is %d; wanted 1 to %d, the timesteps that the model was trained with",
+                       steps, total);
     if (spacing == HT_SPACING_ADM) {
         snprintf(section, sizeof section, "%d", steps);
         return ht_steps_respace(arena, total, section, out);
@@ -86,14 +88,16 @@ ht_status ht_steps_make(ht_arena *arena, const ht_schedule_config *config, ht_sp
     for (int i = 0; i < n; i++) {
         int t = list[n - 1 - i] = timestep_at(config, spacing, steps, i);
         if (t < 0 || t >= total)
-            return ht_fail(HT_ERR_ARGUMENT, "%s spacing of %d steps with steps_offset %d visits timestep %d; the last is %d: take fewer steps",
-                           names[spacing], steps, config->steps_offset, t, total - 1);
+            return ht_fail(
+                HT_ERR_ARGUMENT,
+                "%s spacing of %d steps with steps_offset %d visits timestep %d; the last is %d: take fewer steps",
+                names[spacing], steps, config->steps_offset, t, total - 1);
     }
     *out = (ht_steps){.n = n, .timesteps = list};
     return HT_OK;
 }
 
-/* ---- ADM's space_timesteps --------------------------------------------------------------------------------------------- */
+/* ---- ADM's space_timesteps --------------------------------------------------------------------------------------- */
 
 enum { MAX_SECTIONS = 64 };
 
@@ -113,8 +117,10 @@ static ht_status parse_sections(const char *text, int *counts, int *n)
         if (*s != ',')
             break;
     }
-    return ht_fail(HT_ERR_ARGUMENT, "timestep sections \"%s\": wanted counts like \"250\" or \"90,60,60,20,20\", at most %d of them, or \"ddim25\"",
-                   text, MAX_SECTIONS);
+    return ht_fail(
+        HT_ERR_ARGUMENT,
+        "timestep sections \"%s\": wanted counts like \"250\" or \"90,60,60,20,20\", at most %d of them, or \"ddim25\"",
+        text, MAX_SECTIONS);
 }
 
 /* The smallest stride through `total` timesteps that visits `count` of them. */

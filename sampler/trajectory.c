@@ -2,6 +2,7 @@
 #include "sampler/trajectory.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 /* A new sampler is a row here and a file with its make_row. */
@@ -15,6 +16,15 @@ static bool serves(const ht_sampler *sampler, const char *class_name)
     return *name != NULL;
 }
 
+static ht_status refuse_sampler(const char *name)
+{
+    char known[256] = "";
+    size_t used = 0;
+    for (const ht_sampler *const *s = samplers; *s && used < sizeof known; s++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", (*s)->name);
+    return ht_fail(HT_ERR_ARGUMENT, "sampler \"%s\" is not known; this version has %s", name, known);
+}
+
 static ht_status find_sampler(const char *name, const char *class_name, const ht_sampler **out)
 {
     for (const ht_sampler *const *s = samplers; *s; s++) {
@@ -24,15 +34,17 @@ static ht_status find_sampler(const char *name, const char *class_name, const ht
         }
     }
     *out = &ht_ddim;
-    return name ? ht_fail(HT_ERR_ARGUMENT, "sampler \"%s\" is not known; wanted ddim or ddpm", name) : HT_OK;
+    return name ? refuse_sampler(name) : HT_OK;
 }
 
 static ht_status find_spacing(const char *name, ht_spacing fallback, ht_spacing *out)
 {
     int found = name ? ht_spacing_find(name) : (int)fallback;
     *out = (ht_spacing)found;
-    return found >= 0 ? HT_OK
-                      : ht_fail(HT_ERR_ARGUMENT, "spacing \"%s\" is not known; wanted leading, trailing, linspace, uniform, quad or adm", name);
+    return found >= 0
+               ? HT_OK
+               : ht_fail(HT_ERR_ARGUMENT,
+                         "spacing \"%s\" is not known; wanted leading, trailing, linspace, uniform, quad or adm", name);
 }
 
 double ht_next_alpha(const ht_trajectory_source *source, int i)
@@ -47,7 +59,8 @@ ht_status ht_predict_x0(const ht_trajectory_source *source, int i, ht_step_row *
     switch (source->config->prediction_type) {
     case HT_PREDICT_EPSILON: /* DDIM eq. 9 */
         if (a == 0)
-            return ht_fail(HT_ERR_ARGUMENT, "alphas_cumprod is 0 at timestep %d: a model that predicts epsilon cannot start there", t);
+            return ht_fail(HT_ERR_ARGUMENT,
+                           "alphas_cumprod is 0 at timestep %d: a model that predicts epsilon cannot start there", t);
         row->x0_of_x = (float)(1 / sqrt(a));
         row->x0_of_out = (float)(-sqrt(1 - a) / sqrt(a));
         break;
@@ -75,7 +88,8 @@ static ht_status make_rows(const ht_trajectory_source *source, ht_step_row *rows
     return HT_OK;
 }
 
-ht_status ht_trajectory_make(ht_arena *arena, const ht_schedule_config *config, const ht_trajectory_options *options, ht_trajectory *trajectory)
+ht_status ht_trajectory_make(ht_arena *arena, const ht_schedule_config *config, const ht_trajectory_options *options,
+                             ht_trajectory *trajectory)
 {
     ht_trajectory p = {.config = config};
     ht_trajectory_source source = {.config = config, .options = options};

@@ -1,11 +1,12 @@
-/* tensors.h - what tests on golden files need: a tensor of a file as float32, channels last, and the distance of two. */
+/* tensors.h - what tests on golden files need: tensors as float32, channels last, and the distance of two. */
 #ifndef HT_TESTS_TENSORS_H
 #define HT_TESTS_TENSORS_H
 
 #include <math.h>
-#include <stdarg.h>
 #include <setjmp.h>
+#include <stdarg.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -13,10 +14,10 @@
 #include "core/safetensors.h"
 
 /* The test fails, with the library's message, unless a call succeeds. */
-#define assert_ok(call)                                                                                                          \
-    do {                                                                                                                         \
-        if ((call) != HT_OK)                                                                                                     \
-            fail_msg("%s: %s", #call, ht_error_message());                                                                       \
+#define assert_ok(call)                                                                                                \
+    do {                                                                                                               \
+        if ((call) != HT_OK)                                                                                           \
+            fail_msg("%s: %s", #call, ht_error_message());                                                             \
     } while (0)
 
 static inline const ht_tensor *tensor_of(const ht_safetensors *file, const char *name)
@@ -60,13 +61,13 @@ static inline float *images_of(const ht_safetensors *file, const char *name)
     return y;
 }
 
-/* ||a - b|| / ||b||; NaN if any element is. */
+/* ||a - b|| / ||b||; NaN if any element is, or if b is 0. */
 static inline double relative_error(const float *a, const float *b, size_t n)
 {
     double difference = 0, norm = 0;
     for (size_t i = 0; i < n; i++) {
-        difference += pow((double)a[i] - (double)b[i], 2);
-        norm += pow((double)b[i], 2);
+        difference += ((double)a[i] - b[i]) * ((double)a[i] - b[i]);
+        norm += (double)b[i] * b[i];
     }
     return sqrt(difference) / sqrt(norm);
 }
@@ -75,9 +76,13 @@ static inline double relative_error(const float *a, const float *b, size_t n)
 static inline double largest_error(const float *a, const float *b, size_t n)
 {
     double largest = 0;
-    for (size_t i = 0; i < n; i++)
-        if (!(fabs((double)a[i] - (double)b[i]) <= largest))
-            largest = fabs((double)a[i] - (double)b[i]);
+    for (size_t i = 0; i < n; i++) {
+        double error = fabs((double)a[i] - b[i]);
+        if (!(error <= largest))
+            largest = error;
+        if (isnan(error))
+            break;
+    }
     return largest;
 }
 

@@ -1,9 +1,8 @@
-/* test_cifar10.c - the trained model that comes with Halftone against the tensors recorded when it was made (float32, PyTorch). */
-#include <string.h>
-
+/* test_cifar10.c - the trained model that comes with Halftone against the tensors recorded when it was made (float32,
+ * PyTorch). */
 #include "halftone.h"
 #include "sampler/session.h"
-#include "tests/tensors.h"
+#include "tests/goldens.h"
 
 enum { N = 4, PIXELS = 32 * 32 * 3 };
 
@@ -37,13 +36,14 @@ static void eps_is_the_recorded_one_at_every_timestep(void **state)
     const fixture *f = *state;
     ht_session *s;
     static float out[N * PIXELS];
-    float *x = images_of(f->golden, "unet.x"), *t = floats_of(f->golden, "unet.t"), *eps = images_of(f->golden, "unet.eps");
+    float *x = images_of(f->golden, "unet.x"), *t = floats_of(f->golden, "unet.t"),
+          *eps = images_of(f->golden, "unet.eps");
     assert_ok(ht_session_open(f->model, &(ht_session_options){.batch = N}, &s));
     assert_ok(ht_predict(s, N, x, t, NULL, out));
     for (int i = 0; i < N; i++) {
-        double error = relative_error(out + i * PIXELS, eps + i * PIXELS, PIXELS);
-        if (!(error <= 1e-4))
-            fail_msg("eps at t = %g is off by %g", (double)t[i], error);
+        char what[64];
+        snprintf(what, sizeof what, "eps at t = %g", (double)t[i]);
+        assert_close(what, out + i * PIXELS, eps + i * PIXELS, PIXELS, 1e-4);
     }
     ht_session_close(s);
     free(eps);
@@ -67,9 +67,7 @@ static void check_tap(const fixture *f, const ht_session *s, const tap *p, int i
     const float *found = ht_session_tap(s, p->name, &count);
     assert_non_null(found);
     assert_int_equal(count, each);
-    double error = relative_error(found, expected + (size_t)i * each, each);
-    if (!(error <= 1e-4))
-        fail_msg("%s of image %d is off by %g", p->name, i, error);
+    assert_close(p->name, found, expected + (size_t)i * each, each, 1e-4);
     free(expected);
 }
 

@@ -12,7 +12,7 @@
 
 #include "core/dtype.h"
 
-/* ---- the formats that are converted both ways --------------------------------------------------------------------------- */
+/* ---- the formats that are converted both ways -------------------------------------------------------------------- */
 
 static float decode_f16(unsigned code)
 {
@@ -117,7 +117,8 @@ static void every_code_survives_a_round_trip(void **state)
     (void)state;
     for (const format *f = formats; f < formats + FORMATS; f++) {
         for (unsigned code = 0; code < 1u << f->bits; code++) {
-            unsigned sign = code >> (f->bits - 1) << (f->bits - 1), rest = code ^ sign, again = f->encode(f->decode(code));
+            unsigned sign = code >> (f->bits - 1) << (f->bits - 1), rest = code ^ sign,
+                     again = f->encode(f->decode(code));
             if (rest <= f->largest)
                 assert_int_equal(again, code);
             else if (isinf(f->decode(code)))
@@ -241,17 +242,17 @@ static void f16_agrees_with_the_compiler(void **state)
 }
 #endif
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
 static void names_and_widths_are_those_of_the_format(void **state)
 {
     static const struct {
         const char *name;
         int bits;
-    } want[] = {{"BOOL", 8},        {"F4", 4},     {"F6_E2M3", 6}, {"F6_E3M2", 6}, {"U8", 8},       {"I8", 8},
-                {"F8_E5M2", 8},     {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
-                {"U16", 16},        {"F16", 16},   {"BF16", 16},   {"I32", 32},    {"U32", 32},     {"F32", 32},
-                {"C64", 64},        {"F64", 64},   {"I64", 64},    {"U64", 64}};
+    } want[] = {{"BOOL", 8},    {"F4", 4},      {"F6_E2M3", 6}, {"F6_E3M2", 6},     {"U8", 8},          {"I8", 8},
+                {"F8_E5M2", 8}, {"F8_E4M3", 8}, {"F8_E8M0", 8}, {"F8_E4M3FNUZ", 8}, {"F8_E5M2FNUZ", 8}, {"I16", 16},
+                {"U16", 16},    {"F16", 16},    {"BF16", 16},   {"I32", 32},        {"U32", 32},        {"F32", 32},
+                {"C64", 64},    {"F64", 64},    {"I64", 64},    {"U64", 64}};
     (void)state;
     assert_int_equal(sizeof want / sizeof *want, HT_DTYPES);
     for (int i = 0; i < HT_DTYPES; i++) {
@@ -360,7 +361,7 @@ static void all_codes_of_8_bit_floats_convert_as_defined(void **state)
         assert_same_float("F8_E5M2FNUZ", (size_t)i, out[i], i == 128 ? NAN : definition((unsigned)i, 8, 2, 16));
 }
 
-/* The loops that weights go through, against the single conversions: all codes, each length's remainder, odd addresses. */
+/* The loops that weights go through, against the single conversions: all codes, all remainders, odd addresses. */
 static void arrays_of_16_bit_floats_convert_like_single_ones(void **state)
 {
     enum { CODES = 65536 };

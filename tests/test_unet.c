@@ -1,19 +1,12 @@
-/* test_unet.c - UNet2DModel against what diffusers and the original DDPM code computed: every case of tests/goldens/index.json that is one,
- * through the public API, at the case's own tolerance. */
-#include <stdint.h>
-#include <stdio.h>
-#include <string.h>
-#include <unistd.h>
-
-#include "core/json.h"
+/* test_unet.c - UNet2DModel against what diffusers and the original DDPM code computed: every case of
+ * tests/goldens/index.json that is one, through the public API, at the case's own tolerance. */
 #include "halftone.h"
-#include "tests/tensors.h"
-
-enum { UNET_CASES = 6, LONGEST_PATH = 512 };
+#include "tests/folder.h"
+#include "tests/goldens.h"
 
 /* One evaluation of a case: borrowed from index.json and the golden file. */
 typedef struct evaluation {
-    const char *name;           /* of the case */
+    const char *name; /* of the case */
     double tolerance;
     const json_t *arguments;
     const char *out;
@@ -21,31 +14,25 @@ typedef struct evaluation {
     ht_model *model;
 } evaluation;
 
-static bool is_unet(const json_t *c)
-{
-    const char *kind = json_string_value(json_object_get(c, "kind"));
-    const char *class_name = json_string_value(json_object_get(c, "library_class"));
-    return !strcmp(kind, "ddim_original") || (!strcmp(kind, "unet") && !strcmp(class_name, "UNet2DModel"));
-}
-
 static const char *argument(const evaluation *e, const char *name)
 {
     return json_string_value(json_object_get(e->arguments, name));
 }
 
+static void (*check)(const evaluation *);
+
 /* Call check for every evaluation of a case. */
-static void for_each_evaluation_of(const char *name, const json_t *c, void (*check)(const evaluation *))
+static void for_each_evaluation_of(const char *name, const json_t *entry)
 {
-    char path[LONGEST_PATH], golden[LONGEST_PATH + 32];
-    evaluation e = {.name = name, .tolerance = json_number_value(json_object_get(c, "tolerance"))};
+    char path[512];
+    evaluation e = {.name = name, .tolerance = json_number_value(json_object_get(entry, "tolerance"))};
     size_t i;
     json_t *eval;
-    snprintf(path, sizeof path, "tests/goldens/%s", json_string_value(json_object_get(c, "path")));
-    snprintf(golden, sizeof golden, "%s/golden.safetensors", path);
+    snprintf(path, sizeof path, GOLDENS "/%s", name);
     assert_true(e.tolerance > 0);
-    assert_ok(ht_safetensors_open(golden, &e.golden));
+    e.golden = golden_open(name, "golden.safetensors");
     assert_ok(ht_model_open(path, NULL, &e.model));
-    json_array_foreach(json_object_get(c, "evals"), i, eval)
+    json_array_foreach(json_object_get(entry, "evals"), i, eval)
     {
         e.arguments = json_object_get(eval, "args");
         e.out = json_string_value(json_object_get(json_object_get(eval, "out"), "sample"));
@@ -56,21 +43,11 @@ static void for_each_evaluation_of(const char *name, const json_t *c, void (*che
     ht_safetensors_close(e.golden);
 }
 
-static void for_each_evaluation(void (*check)(const evaluation *))
+static void for_each_evaluation(void (*checked)(const evaluation *))
 {
-    json_t *index, *c;
-    const char *name;
-    int cases = 0;
-    assert_ok(ht_json_read("tests/goldens/index.json", &index));
-    json_object_foreach(json_object_get(index, "cases"), name, c)
-    {
-        if (is_unet(c)) {
-            for_each_evaluation_of(name, c, check);
-            cases++;
-        }
-    }
-    json_decref(index);
-    assert_int_equal(cases, UNET_CASES);
+    check = checked;
+    assert_int_equal(golden_each("unet", "UNet2DModel", for_each_evaluation_of), 5);
+    assert_int_equal(golden_each("ddim_original", NULL, for_each_evaluation_of), 1);
 }
 
 /* The arguments of one evaluation in the API's form. */
@@ -134,9 +111,9 @@ static float *predict(const evaluation *e, const inputs *in, ht_session_options 
 
 static void check_error(const evaluation *e, const float *out, const inputs *in)
 {
-    double error = relative_error(out, in->expected, in->count);
-    if (!(error <= e->tolerance))
-        fail_msg("%s: %s is off by %g, tolerance %g", e->name, e->out, error, e->tolerance);
+    char what[256];
+    snprintf(what, sizeof what, "%s: %s", e->name, e->out);
+    assert_close(what, out, in->expected, in->count, e->tolerance);
 }
 
 static void check_prediction(const evaluation *e)
@@ -189,15 +166,11 @@ static void write_arguments(const evaluation *e, const char *path)
 
 static void check_files(const evaluation *e)
 {
-    char folder[] = "/tmp/halftone-test-XXXXXX", in_path[64], out_path[64];
     ht_safetensors *file;
     inputs in = inputs_of(e);
-    assert_non_null(mkdtemp(folder));
-    snprintf(in_path, sizeof in_path, "%s/in.safetensors", folder);
-    snprintf(out_path, sizeof out_path, "%s/out.safetensors", folder);
-    write_arguments(e, in_path);
-    assert_ok(ht_predict_file(e->model, NULL, in_path, out_path));
-    assert_ok(ht_safetensors_open(out_path, &file));
+    write_arguments(e, in_folder("in.safetensors"));
+    assert_ok(ht_predict_file(e->model, NULL, in_folder("in.safetensors"), in_folder("out.safetensors")));
+    assert_ok(ht_safetensors_open(in_folder("out.safetensors"), &file));
     const ht_tensor *sample = tensor_of(file, "sample");
     assert_int_equal(sample->ndim, 4);
     assert_memory_equal(sample->shape, tensor_of(e->golden, e->out)->shape, 4 * sizeof *sample->shape);
@@ -206,9 +179,6 @@ static void check_files(const evaluation *e)
     free(out);
     free_inputs(&in);
     ht_safetensors_close(file);
-    unlink(in_path);
-    unlink(out_path);
-    assert_int_equal(rmdir(folder), 0);
 }
 
 static void predictions_through_files_are_the_same(void **state)
@@ -271,21 +241,112 @@ static void a_size_that_cannot_be_halved_is_refused(void **state)
     ht_model *m;
     ht_session *s;
     assert_ok(ht_model_open("tests/goldens/unet/ddpm-cifar", NULL, &m));
-    assert_int_equal(ht_session_open(m, &(ht_session_options){.height = 16, .width = 20}, &s), HT_ERR_SHAPE);
-    assert_non_null(strstr(ht_error_message(), "multiples of 8"));
+    assert_refused(ht_session_open(m, &(ht_session_options){.height = 16, .width = 20}, &s), HT_ERR_ARGUMENT,
+                   "multiple of 8");
     ht_model_close(m);
 }
+
+/* ---- the same model said differently ----------------------------------------------------------------------------- */
+
+#define ADM     GOLDENS "/unet/adm-scale-shift"
+#define WEIGHTS "diffusion_pytorch_model.safetensors"
+enum { SIZE = 8, IN = SIZE * SIZE * 3, OUT = SIZE * SIZE * 6 };
+
+/* The image that ADM makes of a fixed input with a condition. */
+static void evaluate(const char *path, const ht_cond *cond, float out[OUT])
+{
+    ht_model *m;
+    ht_session *s;
+    const float t = 300;
+    float x[IN];
+    for (int i = 0; i < IN; i++)
+        x[i] = sinf((float)i);
+    assert_ok(ht_model_open(path, NULL, &m));
+    assert_ok(ht_session_open(m, &(ht_session_options){.height = SIZE, .width = SIZE}, &s));
+    assert_ok(ht_predict(s, 1, x, &t, cond, out));
+    ht_session_close(s);
+    ht_model_close(m);
+}
+
+/* A name as diffusers wrote it before 0.18, in a static buffer a tensor. */
+static const char *old_name(const char *name, size_t i)
+{
+    static const char *const words[][2] = {
+        {".to_q.", ".query."}, {".to_k.", ".key."}, {".to_v.", ".value."}, {".to_out.0.", ".proj_attn."}};
+    static char buffers[512][128];
+    snprintf(buffers[i], sizeof buffers[i], "%s", name);
+    for (size_t k = 0; k < 4; k++) {
+        const char *at = strstr(name, words[k][0]);
+        if (at)
+            snprintf(buffers[i], sizeof buffers[i], "%.*s%s%s", (int)(at - name), name, words[k][1],
+                     at + strlen(words[k][0]));
+    }
+    return buffers[i];
+}
+
+/* ADM in the test's folder, with old names, and without its class table if it takes vectors. */
+static void write_adm(const char *class_embed_type)
+{
+    ht_tensor tensors[512];
+    size_t n = 0;
+    json_t *config;
+    ht_safetensors *file = golden_open("unet/adm-scale-shift", WEIGHTS);
+    for (size_t i = 0; i < ht_safetensors_count(file); i++) {
+        assert_true(n < 512);
+        tensors[n] = *ht_safetensors_at(file, i);
+        tensors[n].name = old_name(tensors[n].name, n);
+        if (!class_embed_type || strcmp(tensors[n].name, "class_embedding.weight"))
+            n++;
+    }
+    assert_ok(ht_safetensors_write(in_folder(WEIGHTS), tensors, n, NULL, 0));
+    ht_safetensors_close(file);
+    assert_ok(ht_json_read(ADM "/config.json", &config));
+    if (class_embed_type)
+        json_object_set_new(config, "class_embed_type", json_string(class_embed_type));
+    assert_int_equal(json_dump_file(config, in_folder("config.json"), 0), 0);
+    json_decref(config);
+}
+
+static void names_before_diffusers_0_18_are_the_same_model(void **state)
+{
+    (void)state;
+    static float before[OUT], after[OUT];
+    const ht_cond cond = {.class_labels = (const int64_t[]){3}};
+    write_adm(NULL);
+    evaluate(folder, &cond, before);
+    evaluate(ADM, &cond, after);
+    assert_memory_equal(before, after, sizeof before);
+}
+
+static void a_class_is_its_row_given_as_an_embedding(void **state)
+{
+    (void)state;
+    static float by_label[OUT], by_row[OUT];
+    ht_safetensors *file = golden_open("unet/adm-scale-shift", WEIGHTS);
+    size_t dim = (size_t)tensor_of(file, "class_embedding.weight")->shape[1];
+    float *table = floats_of(file, "class_embedding.weight");
+    write_adm("identity");
+    evaluate(folder, &(ht_cond){.class_embeddings = table + 3 * dim}, by_row);
+    evaluate(ADM, &(ht_cond){.class_labels = (const int64_t[]){3}}, by_label);
+    assert_memory_equal(by_label, by_row, sizeof by_row);
+    free(table);
+    ht_safetensors_close(file);
+}
+
+#define IN_FOLDER(test) cmocka_unit_test_setup_teardown(test, make_folder, remove_folder)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(predictions_are_those_of_the_libraries),
         cmocka_unit_test(predictions_do_not_depend_on_the_batch),
-        cmocka_unit_test(predictions_through_files_are_the_same),
+        IN_FOLDER(predictions_through_files_are_the_same),
         cmocka_unit_test(info_tells_what_the_model_takes),
         cmocka_unit_test(original_ddpm_configs_bring_their_betas),
         cmocka_unit_test(a_class_that_is_missing_or_too_large_is_refused),
         cmocka_unit_test(a_size_that_cannot_be_halved_is_refused),
+        IN_FOLDER(names_before_diffusers_0_18_are_the_same_model),
+        IN_FOLDER(a_class_is_its_row_given_as_an_embedding),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

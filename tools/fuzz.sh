@@ -11,7 +11,7 @@ for fuzzer in "$@"; do
     log=build/fuzz/$name.log
     mkdir -p "$corpus"
     seeds=()
-    [ ! -d "tests/corpus/$name" ] || seeds=("tests/corpus/$name")
+    [ ! -d "tests/fuzz/${name#fuzz_}" ] || seeds=("tests/fuzz/${name#fuzz_}")
     echo "$name: $seconds s"
     if ! "$fuzzer" -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -artifact_prefix="build/fuzz/$name-" -print_final_stats=1 \
         "$corpus" "${seeds[@]}" >"$log" 2>&1; then

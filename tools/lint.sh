@@ -10,14 +10,18 @@ flags_of() { # the instruction sets of the Makefile
     esac
 }
 
+checks_of() { # stb_image_write is part of core/png.c, and the analyzer misjudges its buffers
+    [ "$1" != core/png.c ] || echo "--checks=-clang-analyzer-unix.Malloc"
+}
+
 tidy() {
     local found
     # shellcheck disable=SC2046,SC2086
-    found=$(clang-tidy --quiet "$1" -- $flags $(flags_of "$1") 2>&1) || { echo "$found"; exit 1; }
+    found=$(clang-tidy --quiet $(checks_of "$1") "$1" -- $flags $(flags_of "$1") 2>&1) || { echo "$found"; exit 1; }
     found=$(echo "$found" | grep -v -E '^[0-9]+ warnings? generated|^$' || true)
     [ -z "$found" ] || { echo "$found"; exit 1; }
 }
-export -f tidy flags_of
+export -f tidy flags_of checks_of
 export flags
 
 printf '%s\n' "$@" | xargs -P "$(nproc)" -I{} bash -c 'tidy {}'

@@ -1,12 +1,13 @@
 /* blocks.c - residual block, self-attention, resampling, time embedding.
  *
- * DDPM (arXiv:2006.11239, appendix B), with ADM's variants (arXiv:2105.05233, section 3: scale and shift from the time embedding, resampling
- * inside residual blocks, several heads), as diffusers' UNet2DModel puts them together.
+ * DDPM (arXiv:2006.11239, appendix B), with ADM's variants (arXiv:2105.05233, section 3: scale and shift from the time
+ * embedding, resampling inside residual blocks, several heads), as diffusers' UNet2DModel puts them together.
  *
  * Traps:
  * - A residual block that resamples does so between norm1's SiLU and conv1, and on the shortcut before conv_shortcut.
  * - With scale_shift the row of time_emb_proj is [scale, shift], applied after norm2, and the scale is relative to 1.
- * - Attention's scale is 1 / sqrt(head width); heads * head_dim may be less than the channels when it does not divide them.
+ * - Attention's scale is 1 / sqrt(head width); heads * head_dim may be less than the channels when it does not divide
+ *   them.
  * - downsample_padding 0 is not "no padding": one row below and one column to the right, then stride 2 without padding.
  * - output_scale_factor divides the sum, shortcut included. */
 #include "unet/blocks.h"
@@ -33,7 +34,7 @@ static ht_value *resample(ht_graph *g, ht_value *x, ht_resample direction)
     }
 }
 
-/* ---- residual block ---------------------------------------------------------------------------------------------------- */
+/* ---- residual block ---------------------------------------------------------------------------------------------- */
 
 void ht_resnet_bind(ht_weights *w, ht_resnet *b)
 {
@@ -47,7 +48,8 @@ void ht_resnet_bind(ht_weights *w, ht_resnet *b)
         ht_bind_conv(w, &b->conv_shortcut, b->in_channels, b->out_channels, 1, true, "%s.conv_shortcut", b->name);
 }
 
-/* Where the time comes in: DDPM adds a row and normalizes, ADM normalizes, scales and shifts (its "adaptive group norm", eq. 3). */
+/* Where the time comes in: DDPM adds a row and normalizes, ADM normalizes, scales and shifts (its "adaptive group
+ * norm", eq. 3). */
 static ht_value *norm2_with_time(ht_graph *g, const ht_resnet *b, ht_value *h, ht_value *row)
 {
     if (!b->scale_shift)
@@ -68,7 +70,7 @@ ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value
     return ht_name(g, rescale(g, ht_add(g, shortcut, h), b->output_scale_factor), "%s", b->name);
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------------------- */
+/* ---- attention --------------------------------------------------------------------------------------------------- */
 
 void ht_self_attention_bind(ht_weights *w, ht_self_attention *b)
 {
@@ -102,7 +104,7 @@ ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_va
     return ht_name(g, as_image(g, rescale(g, h, b->output_scale_factor), x), "%s", b->name);
 }
 
-/* ---- resampling -------------------------------------------------------------------------------------------------------- */
+/* ---- resampling -------------------------------------------------------------------------------------------------- */
 
 void ht_resampler_bind(ht_weights *w, ht_resampler *b)
 {
@@ -122,7 +124,7 @@ ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht
     return ht_name(g, ht_conv2d(g, x, &b->conv, halve), "%s", b->name);
 }
 
-/* ---- time -------------------------------------------------------------------------------------------------------------- */
+/* ---- time -------------------------------------------------------------------------------------------------------- */
 
 void ht_timestep_mlp_bind(ht_weights *w, ht_timestep_mlp *b, int in, int out, const char *name)
 {

@@ -1,6 +1,6 @@
-/* blocks.h - what U-Nets are made of: each block a struct that mirrors its part of the checkpoint, a binding, and a builder.
- * Names and meanings are those of diffusers' ResnetBlock2D, Attention, Downsample2D and Upsample2D.
- * Letters of shapes: n images, h x w positions, c channels, e the width of the time embedding. */
+/* blocks.h - what U-Nets are made of: each block a struct that mirrors its part of the checkpoint, a binding, and a
+ * builder. Names and meanings are those of diffusers' ResnetBlock2D, Attention, Downsample2D and Upsample2D. Letters of
+ * shapes: n images, h x w positions, c channels, e the width of the time embedding. */
 #ifndef HT_UNET_BLOCKS_H
 #define HT_UNET_BLOCKS_H
 
@@ -8,7 +8,8 @@
 
 typedef enum ht_resample { HT_RESAMPLE_NONE, HT_RESAMPLE_DOWN, HT_RESAMPLE_UP } ht_resample;
 
-/* The numbers, name to output_scale_factor, come from the configuration and are set before _bind, which fills in the rest. */
+/* The numbers, name to output_scale_factor, come from the configuration and are set before _bind, which fills in the
+ * rest. */
 typedef struct ht_resnet {
     const char *name; /* in the checkpoint, and of the output: "down_blocks.0.resnets.0" */
     int in_channels, out_channels, temb_channels;
@@ -23,7 +24,8 @@ typedef struct ht_resnet {
 } ht_resnet;
 
 void ht_resnet_bind(ht_weights *w, ht_resnet *b);
-ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value *temb); /* [n,h,w,c], [n or 1,e] -> [n,h',w',c'] */
+/* x [n,h,w,c], temb [n or 1,e] -> [n,h',w',c'] */
+ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value *temb);
 
 /* Self-attention over the positions of an image. */
 typedef struct ht_self_attention {
@@ -37,9 +39,10 @@ typedef struct ht_self_attention {
 } ht_self_attention;
 
 void ht_self_attention_bind(ht_weights *w, ht_self_attention *b);
-ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_value *x); /* [n,h,w,c] -> [n,h,w,c] */
+ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_value *x); /* shape of x, [n,h,w,c] */
 
-/* Between two levels: a convolution with stride 2, or nearest and a convolution, or a residual block that does either inside. */
+/* Between two levels: a convolution with stride 2, or nearest and a convolution, or a residual block that does either
+ * inside. */
 typedef struct ht_resampler {
     const char *name; /* "down_blocks.0.downsamplers.0" */
     int channels;
@@ -51,7 +54,8 @@ typedef struct ht_resampler {
 } ht_resampler;
 
 void ht_resampler_bind(ht_weights *w, ht_resampler *b);
-ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht_value *temb); /* [n,h,w,c] -> [n,h/2 or 2h,..,c] */
+/* x [n,h,w,c] -> [n,h/2,w/2,c] or [n,2h,2w,c] */
+ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht_value *temb);
 
 /* Two linear layers with SiLU between: TimestepEmbedding. */
 typedef struct ht_timestep_mlp {

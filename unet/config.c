@@ -3,9 +3,11 @@
  * Traps:
  * - attention_head_dim is a width here (in UNet2DConditionModel it counts heads); null means one head, absent means 8.
  * - mid_block_type null means no middle block, absent means there is one.
- * - The middle block's attention has a GroupNorm with attn_norm_num_groups; without that key it has one only if resnet_time_scale_shift is default.
+ * - The middle block's attention has a GroupNorm with attn_norm_num_groups; without that key it has one only if
+ *   resnet_time_scale_shift is default.
  * - num_class_embeds makes a table only if class_embed_type is null.
- * - The types DownBlock2D and UpBlock2D convolve whatever downsample_type and upsample_type say: these two are for the Attn blocks. */
+ * - The types DownBlock2D and UpBlock2D convolve whatever downsample_type and upsample_type say: these two are for the
+ *   Attn blocks. */
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -23,12 +25,15 @@ enum { BLOCK_PLAIN, BLOCK_ATTN, BLOCK_RESNET };
 enum { RESAMPLE_CONV, RESAMPLE_RESNET };
 
 /* The last two do not change what the network computes: training reads them. */
+/* clang-format off */
 static const char *const known_keys[] = {
-    "sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type", "time_embedding_dim", "freq_shift",
-    "flip_sin_to_cos", "down_block_types", "mid_block_type", "up_block_types", "block_out_channels", "layers_per_block",
-    "mid_block_scale_factor", "downsample_padding", "downsample_type", "upsample_type", "act_fn", "attention_head_dim",
-    "norm_num_groups", "attn_norm_num_groups", "norm_eps", "resnet_time_scale_shift", "add_attention", "class_embed_type",
-    "num_class_embeds", "dropout", "num_train_timesteps", NULL};
+    "sample_size", "in_channels", "out_channels", "center_input_sample", "time_embedding_type",
+    "time_embedding_dim", "freq_shift", "flip_sin_to_cos", "down_block_types", "mid_block_type", "up_block_types",
+    "block_out_channels", "layers_per_block", "mid_block_scale_factor", "downsample_padding", "downsample_type",
+    "upsample_type", "act_fn", "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "norm_eps",
+    "resnet_time_scale_shift", "add_attention", "class_embed_type", "num_class_embeds", "dropout",
+    "num_train_timesteps", NULL};
+/* clang-format on */
 
 static bool is_null(const ht_json *j, const char *key)
 {
@@ -45,7 +50,8 @@ static void refuse_unknown_keys(ht_json *j)
         while (known_keys[i] && strcmp(known_keys[i], key))
             i++;
         if (!known_keys[i] && key[0] != '_' && !json_is_null(value) && !j->status)
-            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is not a setting of UNet2DModel that this version knows", j->where, key);
+            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is not a setting of UNet2DModel that this version knows",
+                                j->where, key);
     }
 }
 
@@ -81,9 +87,9 @@ static void read_sample_size(ht_json *j, ht_unet2d_config *c)
     }
 }
 
-/* ---- the levels -------------------------------------------------------------------------------------------------------- */
+/* ---- the levels -------------------------------------------------------------------------------------------------- */
 
-/* One of the lists that have an entry a level.  An absent one has diffusers' default of four; an empty one is an error. */
+/* A list with an entry a level.  An absent one has diffusers' default of four; an empty one is an error. */
 static bool has_list(ht_json *j, const char *key)
 {
     const json_t *list = json_object_get(j->object, key);
@@ -117,8 +123,9 @@ static int read_block_types(ht_json *j, const block_list *list, ht_unet_block_ty
     else
         memcpy(kinds, list->fallback, sizeof list->fallback);
     for (int i = 0; i < n; i++)
-        types[i] = (ht_unet_block_type){.attention = kinds[i] == BLOCK_ATTN,
-                                        .resnet_resampler = kinds[i] == BLOCK_RESNET || (kinds[i] == BLOCK_ATTN && resnet)};
+        types[i] =
+            (ht_unet_block_type){.attention = kinds[i] == BLOCK_ATTN,
+                                 .resnet_resampler = kinds[i] == BLOCK_RESNET || (kinds[i] == BLOCK_ATTN && resnet)};
     return n;
 }
 
@@ -131,17 +138,19 @@ static void read_levels(ht_json *j, ht_unet2d_config *c)
     c->levels = read_channels(j, c->block_out_channels);
     int n_down = read_block_types(j, &down, c->down_block_types), n_up = read_block_types(j, &up, c->up_block_types);
     if (!j->status && (n_down != c->levels || n_up != c->levels))
-        j->status = ht_fail(HT_ERR_FORMAT,
-                            "%s: down_block_types has %d entries, up_block_types %d, block_out_channels %d; it must be one number",
-                            j->where, n_down, n_up, c->levels);
+        j->status = ht_fail(
+            HT_ERR_FORMAT,
+            "%s: down_block_types has %d entries, up_block_types %d, block_out_channels %d; it must be one number",
+            j->where, n_down, n_up, c->levels);
 }
 
-/* ---- what must fit together -------------------------------------------------------------------------------------------- */
+/* ---- what must fit together -------------------------------------------------------------------------------------- */
 
 static ht_status check_attention(const ht_unet2d_config *c, const char *where, int channels)
 {
     if (c->attention_head_dim > channels)
-        return ht_fail(HT_ERR_SHAPE, "%s: attention_head_dim %d is wider than the %d block_out_channels it should divide", where,
+        return ht_fail(HT_ERR_SHAPE,
+                       "%s: attention_head_dim %d is wider than the %d block_out_channels it should divide", where,
                        c->attention_head_dim, channels);
     return HT_OK;
 }
@@ -154,8 +163,8 @@ static ht_status check_groups(const ht_unet2d_config *c, const char *where)
             return ht_fail(HT_ERR_SHAPE, "%s: block_out_channels %d is not a multiple of norm_num_groups %d", where,
                            c->block_out_channels[i], c->norm_num_groups);
     if (c->mid_attn_groups && last % c->mid_attn_groups)
-        return ht_fail(HT_ERR_SHAPE, "%s: block_out_channels %d is not a multiple of attn_norm_num_groups %d", where, last,
-                       c->mid_attn_groups);
+        return ht_fail(HT_ERR_SHAPE, "%s: block_out_channels %d is not a multiple of attn_norm_num_groups %d", where,
+                       last, c->mid_attn_groups);
     return HT_OK;
 }
 
@@ -173,12 +182,13 @@ static ht_status check(const ht_unet2d_config *c, const char *where)
         status = check_attention(c, where, c->block_out_channels[c->levels - 1]);
     /* Frequencies are exp(-ln(10000) i / (half - freq_shift)). */
     if (!status && !(fabsf(c->freq_shift) <= FLT_MAX && c->freq_shift < (float)half))
-        status = ht_fail(HT_ERR_UNSUPPORTED, "%s: freq_shift is %g, want less than half of the first of block_out_channels, %d", where,
+        status = ht_fail(HT_ERR_UNSUPPORTED,
+                         "%s: freq_shift is %g, want less than half of the first of block_out_channels, %d", where,
                          (double)c->freq_shift, c->block_out_channels[0]);
     return status;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------------- */
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 static void read_time(ht_json *j, ht_unet2d_config *c)
 {
@@ -201,7 +211,8 @@ static void read_blocks(ht_json *j, ht_unet2d_config *c)
     c->norm_eps = positive_real(j, "norm_eps", 1e-5);
     c->scale_shift = ht_json_choice(j, "resnet_time_scale_shift", 0, shift_types) == 1;
     if (is_null(j, "norm_num_groups") && !j->status)
-        j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: norm_num_groups null is not supported; it must be a number", j->where);
+        j->status =
+            ht_fail(HT_ERR_UNSUPPORTED, "%s: norm_num_groups null is not supported; it must be a number", j->where);
 }
 
 static void read_mid(ht_json *j, ht_unet2d_config *c)

@@ -1,11 +1,13 @@
-/* names_ddpm.c - the dialect of the original code, hojonathanho/diffusion as ermongroup/ddim wrote it in PyTorch: its config and its tensor names,
- * said in diffusers' words.
+/* names_ddpm.c - the dialect of the original code, hojonathanho/diffusion as ermongroup/ddim wrote it in PyTorch: its
+ * config and its tensor names, said in diffusers' words.
  *
  * Traps:
  * - up.I counts as down does, from the outside in; up_blocks counts in the order of execution.
  * - attn_resolutions are sizes of the image at a level, not levels; the middle always has attention.
- * - ch_mult multiplies ch, not the level before.  GroupNorm's eps is 1e-6, its groups are 32 unless num_groups says otherwise.
- * - `quad` is diffusers' scaled_linear.  Its DDIM sampler does not clip, and its alpha before the first step is 1 (set_alpha_to_one). */
+ * - ch_mult multiplies ch, not the level before.  GroupNorm's eps is 1e-6, its groups are 32 unless num_groups says
+ *   otherwise.
+ * - `quad` is diffusers' scaled_linear.  Its DDIM sampler does not clip, and its alpha before the first step is 1
+ *   (set_alpha_to_one). */
 #include <stdio.h>
 #include <string.h>
 
@@ -18,7 +20,7 @@ bool ht_ddpm_recognizes(const json_t *config)
     return json_object_get(model, "ch") && json_object_get(model, "ch_mult");
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------------- */
+/* ---- names ------------------------------------------------------------------------------------------------------- */
 
 static const char *const prefixes[][2] = {
     {"norm_out.", "conv_norm_out."},
@@ -31,8 +33,13 @@ static const char *const prefixes[][2] = {
 
 /* Inside a residual block or an attention. */
 static const char *const leaves[][2] = {
-    {"temb_proj.", "time_emb_proj."}, {"nin_shortcut.", "conv_shortcut."}, {"norm.", "group_norm."}, {"q.", "to_q."},
-    {"k.", "to_k."},                  {"v.", "to_v."},                     {"proj_out.", "to_out.0."},
+    {"temb_proj.", "time_emb_proj."},
+    {"nin_shortcut.", "conv_shortcut."},
+    {"norm.", "group_norm."},
+    {"q.", "to_q."},
+    {"k.", "to_k."},
+    {"v.", "to_v."},
+    {"proj_out.", "to_out.0."},
 };
 
 static bool begins(const char *s, const char *prefix)
@@ -63,7 +70,8 @@ static const char *in_level(ht_arena *arena, const char *name, int levels)
         return ht_sprintf(arena, "%s_blocks.%d.%srs.0.%s", side, level, what, rest);
     if (sscanf(rest, "%4d.%n", &j, &n) != 1 || !n || (strcmp(what, "block") && strcmp(what, "attn")))
         return name;
-    snprintf(prefix, sizeof prefix, "%s_blocks.%d.%s.%d.", side, level, strcmp(what, "attn") ? "resnets" : "attentions", j);
+    snprintf(prefix, sizeof prefix, "%s_blocks.%d.%s.%d.", side, level, strcmp(what, "attn") ? "resnets" : "attentions",
+             j);
     return with_leaf(arena, prefix, rest + n);
 }
 
@@ -75,7 +83,7 @@ const char *ht_ddpm_rename(ht_arena *arena, const char *name, const void *contex
     return in_level(arena, name, *(const int *)context);
 }
 
-/* ---- config.json ------------------------------------------------------------------------------------------------------- */
+/* ---- config.json ------------------------------------------------------------------------------------------------- */
 
 typedef struct ddpm_config {
     int image_size, in_channels, out_ch, ch, num_res_blocks, num_groups;
@@ -84,8 +92,20 @@ typedef struct ddpm_config {
 } ddpm_config;
 
 /* dropout to ema_rate are read by training alone; var_type says which variance DDPM sampling takes. */
-static const char *const model_keys[] = {"type", "in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks", "attn_resolutions",
-                                         "resamp_with_conv", "num_groups", "dropout", "ema", "ema_rate", "var_type", NULL};
+static const char *const model_keys[] = {"type",
+                                         "in_channels",
+                                         "out_ch",
+                                         "ch",
+                                         "ch_mult",
+                                         "num_res_blocks",
+                                         "attn_resolutions",
+                                         "resamp_with_conv",
+                                         "num_groups",
+                                         "dropout",
+                                         "ema",
+                                         "ema_rate",
+                                         "var_type",
+                                         NULL};
 
 static void refuse_unknown_keys(ht_json *j)
 {
@@ -97,7 +117,8 @@ static void refuse_unknown_keys(ht_json *j)
         while (model_keys[i] && strcmp(model_keys[i], key))
             i++;
         if (!model_keys[i] && !json_is_null(value) && !j->status)
-            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: model.%s is not a setting that this version knows", j->where, key);
+            j->status =
+                ht_fail(HT_ERR_UNSUPPORTED, "%s: model.%s is not a setting that this version knows", j->where, key);
     }
 }
 
@@ -123,8 +144,8 @@ static void read_model(ht_json *j, ddpm_config *c)
     c->num_groups = ht_json_int(j, "num_groups", 32, 1, HT_UNET_MAX_CHANNELS);
     for (int i = 0; !j->status && i < c->levels; i++)
         if (c->ch > HT_UNET_MAX_CHANNELS / c->ch_mult[i])
-            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: ch %d times ch_mult %d is more than %d channels", j->where, c->ch,
-                                c->ch_mult[i], HT_UNET_MAX_CHANNELS);
+            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: ch %d times ch_mult %d is more than %d channels", j->where,
+                                c->ch, c->ch_mult[i], HT_UNET_MAX_CHANNELS);
 }
 
 static void read_data(ht_json *j, ddpm_config *c)
@@ -133,7 +154,8 @@ static void read_data(ht_json *j, ddpm_config *c)
     accept_only(j, "rescaled", true); /* images in [-1,1] */
     accept_only(j, "logit_transform", false);
     if (!c->image_size && !j->status)
-        j->status = ht_fail(HT_ERR_FORMAT, "%s: data.image_size is missing: attn_resolutions mean nothing without it", j->where);
+        j->status = ht_fail(HT_ERR_FORMAT, "%s: data.image_size is missing: attn_resolutions mean nothing without it",
+                            j->where);
 }
 
 static bool has_attention(const ddpm_config *c, int level)
@@ -154,11 +176,11 @@ static json_t *unet_of(const ddpm_config *c)
         json_array_append_new(down, json_string(attention ? "AttnDownBlock2D" : "DownBlock2D"));
         json_array_insert_new(up, 0, json_string(attention ? "AttnUpBlock2D" : "UpBlock2D"));
     }
-    return json_pack("{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:i, s:b, s:i, s:n, s:i, s:f}", "_class_name", "UNet2DModel",
-                     "sample_size", c->image_size, "in_channels", c->in_channels, "out_channels", c->out_ch, "block_out_channels",
-                     channels, "down_block_types", down, "up_block_types", up, "layers_per_block", c->num_res_blocks, "freq_shift",
-                     1, "flip_sin_to_cos", 0, "downsample_padding", 0, "attention_head_dim", "norm_num_groups", c->num_groups,
-                     "norm_eps", 1e-6);
+    return json_pack("{s:s, s:i, s:i, s:i, s:o, s:o, s:o, s:i, s:i, s:b, s:i, s:n, s:i, s:f}", "_class_name",
+                     "UNet2DModel", "sample_size", c->image_size, "in_channels", c->in_channels, "out_channels",
+                     c->out_ch, "block_out_channels", channels, "down_block_types", down, "up_block_types", up,
+                     "layers_per_block", c->num_res_blocks, "freq_shift", 1, "flip_sin_to_cos", 0, "downsample_padding",
+                     0, "attention_head_dim", "norm_num_groups", c->num_groups, "norm_eps", 1e-6);
 }
 
 static json_t *scheduler_of(ht_json *j)
@@ -169,9 +191,10 @@ static json_t *scheduler_of(ht_json *j)
     double start = ht_json_real(j, "beta_start", 1e-4), end = ht_json_real(j, "beta_end", 0.02);
     if (j->status)
         return NULL;
-    json_t *object = json_pack("{s:s, s:s, s:f, s:f, s:i, s:b, s:b, s:s}", "_class_name", "DDIMScheduler", "beta_schedule",
-                               schedule ? "scaled_linear" : "linear", "beta_start", start, "beta_end", end, "num_train_timesteps",
-                               timesteps, "clip_sample", 0, "set_alpha_to_one", 1, "timestep_spacing", "leading");
+    json_t *object =
+        json_pack("{s:s, s:s, s:f, s:f, s:i, s:b, s:b, s:s}", "_class_name", "DDIMScheduler", "beta_schedule",
+                  schedule ? "scaled_linear" : "linear", "beta_start", start, "beta_end", end, "num_train_timesteps",
+                  timesteps, "clip_sample", 0, "set_alpha_to_one", 1, "timestep_spacing", "leading");
     if (!object)
         j->status = ht_fail(HT_ERR_MEMORY, "out of memory");
     return object;

@@ -1,14 +1,17 @@
 /* unet2d.c - UNet2DModel: binding a checkpoint, and the network as a graph.
  *
- * Down a level, residual blocks (each with attention at some levels) and a resampler that halves the size; a middle; then up again, one residual
- * block more a level, each reading what was kept on the way down.   DDPM (arXiv:2006.11239), appendix B.
+ * Down a level, residual blocks (each with attention at some levels) and a resampler that halves the size; a middle;
+ * then up again, one residual block more a level, each reading what was kept on the way down.   DDPM
+ * (arXiv:2006.11239), appendix B.
  *
  * Traps:
- * - What is kept: conv_in's output, every residual block's (after its attention), every downsampler's.  It is consumed last first.
+ * - What is kept: conv_in's output, every residual block's (after its attention), every downsampler's.  It is consumed
+ *   last first.
  * - up_blocks.0 is the deepest level, so its channels are the last of block_out_channels.
  * - Attention inside levels has norm_num_groups, the middle's its own number, or no GroupNorm at all (config.c).
  * - mid_block_scale_factor is the middle's alone, its attention's too.
- * - conv_norm_out is followed by SiLU whatever act_fn says; the class embedding is added after time_embedding.linear_2, without SiLU. */
+ * - conv_norm_out is followed by SiLU whatever act_fn says; the class embedding is added after time_embedding.linear_2,
+ *   without SiLU. */
 #include "unet/unet2d.h"
 
 #include "unet/blocks.h"
@@ -37,7 +40,7 @@ typedef struct unet2d {
     unet_mid mid_block;
 } unet2d;
 
-/* ---- binding ----------------------------------------------------------------------------------------------------------- */
+/* ---- binding ----------------------------------------------------------------------------------------------------- */
 
 static ht_resnet resnet_of(const ht_unet2d_config *c, const char *name, int in, int out)
 {
@@ -63,36 +66,43 @@ static ht_self_attention attention_of(const ht_unet2d_config *c, const char *nam
                                .output_scale_factor = 1};
 }
 
+/* What every binding of a model needs. */
+typedef struct binder {
+    ht_arena *arena;
+    ht_weights *weights;
+    unet2d *model;
+} binder;
+
 /* A level and where it stands: "down_blocks", 0. */
 typedef struct level_place {
     const char *side;
     int index, layers;
     ht_unet_block_type type;
-    int out;                   /* channels of its residual blocks */
-    ht_resample resample;      /* after them; NONE at the last level */
-    const char *resampler;     /* "downsamplers" */
+    int out;               /* channels of its residual blocks */
+    ht_resample resample;  /* after them; NONE at the last level */
+    const char *resampler; /* "downsamplers" */
 } level_place;
 
-static ht_status bind_layer(ht_arena *arena, const ht_unet2d_config *c, ht_weights *w, unet_level *level, const level_place *p,
-                            int layer, int in)
+static ht_status bind_layer(const binder *b, unet_level *level, const level_place *p, int layer, int in)
 {
-    const char *resnet = ht_sprintf(arena, "%s.%d.resnets.%d", p->side, p->index, layer);
-    const char *attention = ht_sprintf(arena, "%s.%d.attentions.%d", p->side, p->index, layer);
+    const ht_unet2d_config *c = &b->model->config;
+    const char *resnet = ht_sprintf(b->arena, "%s.%d.resnets.%d", p->side, p->index, layer);
+    const char *attention = ht_sprintf(b->arena, "%s.%d.attentions.%d", p->side, p->index, layer);
     if (!resnet || !attention)
         return HT_ERR_MEMORY;
     level->resnets[layer] = resnet_of(c, resnet, in, p->out);
-    ht_resnet_bind(w, &level->resnets[layer]);
+    ht_resnet_bind(b->weights, &level->resnets[layer]);
     if (p->type.attention) {
         level->attentions[layer] = attention_of(c, attention, p->out);
-        ht_self_attention_bind(w, &level->attentions[layer]);
+        ht_self_attention_bind(b->weights, &level->attentions[layer]);
     }
     return HT_OK;
 }
 
-static ht_status bind_resampler(ht_arena *arena, const ht_unet2d_config *c, ht_weights *w, unet_level *level,
-                                const level_place *p)
+static ht_status bind_resampler(const binder *b, unet_level *level, const level_place *p)
 {
-    const char *name = ht_sprintf(arena, "%s.%d.%s.0", p->side, p->index, p->resampler);
+    const ht_unet2d_config *c = &b->model->config;
+    const char *name = ht_sprintf(b->arena, "%s.%d.%s.0", p->side, p->index, p->resampler);
     if (!name)
         return HT_ERR_MEMORY;
     level->has_resampler = true;
@@ -103,31 +113,30 @@ static ht_status bind_resampler(ht_arena *arena, const ht_unet2d_config *c, ht_w
                                       .padding = c->downsample_padding,
                                       .resnet = resnet_of(c, name, p->out, p->out)};
     level->resampler.resnet.resample = p->resample;
-    ht_resampler_bind(w, &level->resampler);
+    ht_resampler_bind(b->weights, &level->resampler);
     return HT_OK;
 }
 
 /* in: [layers], the channels that each residual block reads. */
-static ht_status bind_level(ht_arena *arena, const ht_unet2d_config *c, ht_weights *w, unet_level *level, const level_place *p,
-                            const int *in)
+static ht_status bind_level(const binder *b, unet_level *level, const level_place *p, const int *in)
 {
     ht_status status = HT_OK;
     level->layers = p->layers;
-    level->resnets = ht_alloc_array(arena, (size_t)p->layers, sizeof *level->resnets);
+    level->resnets = ht_alloc_array(b->arena, (size_t)p->layers, sizeof *level->resnets);
     if (p->type.attention)
-        level->attentions = ht_alloc_array(arena, (size_t)p->layers, sizeof *level->attentions);
+        level->attentions = ht_alloc_array(b->arena, (size_t)p->layers, sizeof *level->attentions);
     if (!level->resnets || (p->type.attention && !level->attentions))
         return HT_ERR_MEMORY;
     for (int i = 0; !status && i < p->layers; i++)
-        status = bind_layer(arena, c, w, level, p, i, in[i]);
+        status = bind_layer(b, level, p, i, in[i]);
     if (!status && p->resample)
-        status = bind_resampler(arena, c, w, level, p);
+        status = bind_resampler(b, level, p);
     return status;
 }
 
-static ht_status bind_down(ht_arena *arena, unet2d *m, ht_weights *w, int i)
+static ht_status bind_down(const binder *b, int i)
 {
-    const ht_unet2d_config *c = &m->config;
+    const ht_unet2d_config *c = &b->model->config;
     int in[HT_UNET_MAX_LAYERS + 1];
     level_place p = {.side = "down_blocks",
                      .index = i,
@@ -138,15 +147,16 @@ static ht_status bind_down(ht_arena *arena, unet2d *m, ht_weights *w, int i)
                      .resampler = "downsamplers"};
     for (int j = 0; j < p.layers; j++)
         in[j] = j || !i ? p.out : c->block_out_channels[i - 1];
-    return bind_level(arena, c, w, &m->down_blocks[i], &p, in);
+    return bind_level(b, &b->model->down_blocks[i], &p, in);
 }
 
-static ht_status bind_up(ht_arena *arena, unet2d *m, ht_weights *w, int i)
+static ht_status bind_up(const binder *b, int i)
 {
-    const ht_unet2d_config *c = &m->config;
+    const ht_unet2d_config *c = &b->model->config;
     int in[HT_UNET_MAX_LAYERS + 1];
     int depth = c->levels - 1 - i;
-    int above = c->block_out_channels[depth ? depth - 1 : 0]; /* the last skip is what entered this level on the way down */
+    /* The last skip is what entered this level on the way down. */
+    int above = c->block_out_channels[depth ? depth - 1 : 0];
     int below = c->block_out_channels[i ? depth + 1 : depth];
     level_place p = {.side = "up_blocks",
                      .index = i,
@@ -157,7 +167,7 @@ static ht_status bind_up(ht_arena *arena, unet2d *m, ht_weights *w, int i)
                      .resampler = "upsamplers"};
     for (int j = 0; j < p.layers; j++)
         in[j] = (j ? p.out : below) + (j < p.layers - 1 ? p.out : above);
-    return bind_level(arena, c, w, &m->up_blocks[i], &p, in);
+    return bind_level(b, &b->model->up_blocks[i], &p, in);
 }
 
 static void bind_mid(unet2d *m, ht_weights *w)
@@ -193,19 +203,21 @@ static void bind_ends(unet2d *m, ht_weights *w)
     ht_bind_conv(w, &m->conv_out, first, c->out_channels, 3, true, "conv_out");
 }
 
-static ht_status unet2d_open(ht_arena *arena, const json_t *config, const char *where, ht_weights *weights, void **model)
+static ht_status unet2d_open(ht_arena *arena, const json_t *config, const char *where, ht_weights *weights,
+                             void **model)
 {
     unet2d *m = ht_alloc(arena, sizeof *m);
+    const binder b = {arena, weights, m};
     ht_status status = m ? ht_unet2d_config_read(config, where, &m->config) : HT_ERR_MEMORY;
     if (status)
         return status;
     bind_ends(m, weights);
     for (int i = 0; !status && i < m->config.levels; i++)
-        status = bind_down(arena, m, weights, i);
+        status = bind_down(&b, i);
     if (m->config.mid_block)
         bind_mid(m, weights);
     for (int i = 0; !status && i < m->config.levels; i++)
-        status = bind_up(arena, m, weights, i);
+        status = bind_up(&b, i);
     if (!status)
         status = ht_weights_finish(weights);
     if (!status)
@@ -226,7 +238,7 @@ static void unet2d_info(const void *model, ht_denoiser_info *info)
                                .class_embed_dim = c->class_embed == HT_CLASS_IDENTITY ? c->time_embedding_dim : 0};
 }
 
-/* ---- the network ------------------------------------------------------------------------------------------------------- */
+/* ---- the network ------------------------------------------------------------------------------------------------- */
 
 /* What the way down keeps for the way up. */
 typedef struct skips {
@@ -258,7 +270,8 @@ static ht_value *time_and_class(ht_graph *g, const unet2d *m, int64_t n)
     if (c->class_embed == HT_CLASS_NONE)
         return temb;
     if (c->class_embed == HT_CLASS_IDENTITY)
-        return ht_add(g, temb, ht_input(g, "class_embeddings", 2, (const int64_t[]){n, c->time_embedding_dim}, HT_DEPENDS_COND));
+        return ht_add(g, temb,
+                      ht_input(g, "class_embeddings", 2, (const int64_t[]){n, c->time_embedding_dim}, HT_DEPENDS_COND));
     ht_value *labels = ht_input(g, "class_labels", 2, (const int64_t[]){n, 1}, HT_DEPENDS_COND);
     if (c->class_embed == HT_CLASS_TABLE)
         return ht_add(g, temb, ht_embedding(g, labels, m->class_table));
@@ -306,7 +319,8 @@ static void unet2d_build(const void *model, ht_graph *g, int64_t n, int64_t h, i
     int multiple = 1 << (c->levels - 1);
     skips s = {.n = 0};
     if (h % multiple || w % multiple)
-        ht_graph_fail(g, HT_ERR_SHAPE, "a sample of %lld x %lld: this model has %d levels, height and width must be multiples of %d",
+        ht_graph_fail(g, HT_ERR_SHAPE,
+                      "a sample of %lld x %lld: this model has %d levels, height and width must be multiples of %d",
                       (long long)h, (long long)w, c->levels, multiple);
     ht_value *temb = time_and_class(g, m, n);
     ht_value *x = ht_input(g, "sample", 4, (const int64_t[]){n, h, w, c->in_channels}, HT_DEPENDS_X);

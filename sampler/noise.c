@@ -1,0 +1,47 @@
+/* noise.c - the normal numbers that sampling draws.
+ *
+ * Trap: every generator's order is that of the libraries, [n,c,h,w], so the same seed gives the image that their users
+ * know; here activations are channels last. */
+#include "sampler/noise.h"
+
+ht_status ht_noise_open(ht_arena *arena, ht_rng rng, uint64_t seed, const size_t shape[3], ht_noise *noise)
+{
+    *noise = (ht_noise){.rng = rng, .seed = seed, .images = shape[0], .channels = shape[1], .pixels = shape[2]};
+    size_t image, count = 0, bytes;
+    bool fits = ht_mul_size(noise->channels, noise->pixels, &image);
+    fits = fits && ht_mul_size(image, rng == HT_RNG_PHILOX ? 1 : noise->images, &count) &&
+           ht_mul_size(count, sizeof(float), &bytes);
+    if (rng != HT_RNG_PHILOX && rng != HT_RNG_TORCH_CPU && rng != HT_RNG_TORCH_CUDA)
+        return ht_fail(HT_ERR_ARGUMENT, "rng is %d; wanted philox, torch-cpu or torch-cuda", (int)rng);
+    if (!fits)
+        return ht_fail(HT_ERR_MEMORY, "out of memory: one torch draw for %zu images", noise->images);
+    noise->drawn = ht_alloc(arena, bytes);
+    if (!noise->drawn)
+        return HT_ERR_MEMORY;
+    ht_mt19937_seed(&noise->torch_cpu, seed);
+    noise->torch_cuda = (ht_torch_cuda_rng){.seed = seed};
+    return HT_OK;
+}
+
+void ht_noise_turn(ht_noise *noise, uint32_t turn)
+{
+    size_t count = noise->images * noise->channels * noise->pixels;
+    noise->turn = turn;
+    if (noise->rng == HT_RNG_TORCH_CPU)
+        ht_mt19937_randn(&noise->torch_cpu, count, noise->drawn);
+    else if (noise->rng == HT_RNG_TORCH_CUDA)
+        ht_torch_cuda_randn(&noise->torch_cuda, count, noise->drawn);
+}
+
+void ht_noise_image(ht_noise *noise, uint64_t index, float *out)
+{
+    size_t count = noise->channels * noise->pixels;
+    const float *from = noise->drawn;
+    if (noise->rng == HT_RNG_PHILOX)
+        ht_image_randn(noise->seed, index, noise->turn, count, noise->drawn);
+    else
+        from += (size_t)index * count;
+    for (size_t p = 0; p < noise->pixels; p++)
+        for (size_t c = 0; c < noise->channels; c++)
+            out[p * noise->channels + c] = from[c * noise->pixels + p];
+}

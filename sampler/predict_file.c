@@ -1,0 +1,150 @@
+/* predict_file.c - one evaluation on the tensors of a file, in the layout and under the names that PyTorch users have them: [n,c,h,w]. */
+
+#include "core/safetensors.h"
+#include "sampler/session.h"
+
+typedef struct request {
+    ht_arena *arena;
+    const ht_model *model;
+    const char *path;
+    const ht_safetensors *file;
+    int64_t n, c, h, w;
+    float *x, *t, *out; /* x and out channels last */
+    ht_cond cond;
+} request;
+
+/* A tensor of the file in float32. */
+static ht_status read_tensor(const request *r, const char *name, const ht_tensor **tensor, float **values)
+{
+    *tensor = ht_safetensors_find(r->file, name);
+    if (!*tensor)
+        return ht_fail(HT_ERR_ARGUMENT, "%s has no tensor called %s", r->path, name);
+    *values = ht_alloc_array(r->arena, (*tensor)->count, sizeof(float));
+    if (!*values)
+        return HT_ERR_MEMORY;
+    if (!ht_convert_to_f32((*tensor)->dtype, (*tensor)->data, 0, (*tensor)->count, *values))
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is %s; wanted real numbers", r->path, name, ht_dtype_name((*tensor)->dtype));
+    return HT_OK;
+}
+
+/* [n,from,to] -> [n,to,from]: planes to pixels, and back. */
+static void transpose(const float *in, float *out, int64_t n, int64_t from, int64_t to)
+{
+    for (int64_t i = 0; i < n; i++)
+        for (int64_t a = 0; a < from; a++)
+            for (int64_t b = 0; b < to; b++)
+                out[(i * to + b) * from + a] = in[(i * from + a) * to + b];
+}
+
+static ht_status read_sample(request *r)
+{
+    const ht_tensor *t;
+    float *planes;
+    ht_status status = read_tensor(r, "sample", &t, &planes);
+    if (status)
+        return status;
+    if (t->ndim != 4 || t->count == 0 || t->shape[1] != r->model->info.in_channels)
+        return ht_fail(HT_ERR_SHAPE, "%s: sample must be [n,%d,h,w], as the model's in_channels", r->path, r->model->info.in_channels);
+    if (t->shape[2] > 16384 || t->shape[3] > 16384 || t->shape[0] > 65536)
+        return ht_fail(HT_ERR_SHAPE, "%s: sample is too large", r->path);
+    r->n = t->shape[0];
+    r->c = t->shape[1];
+    r->h = t->shape[2];
+    r->w = t->shape[3];
+    r->x = ht_alloc_array(r->arena, t->count, sizeof *r->x);
+    r->out = ht_alloc_array(r->arena, t->count / (size_t)r->c * (size_t)r->model->info.out_channels, sizeof *r->out);
+    if (!r->x || !r->out)
+        return HT_ERR_MEMORY;
+    transpose(planes, r->x, r->n, r->c, r->h * r->w);
+    return HT_OK;
+}
+
+/* One number for all images, or one each. */
+static ht_status read_timestep(request *r)
+{
+    const ht_tensor *t;
+    float *values;
+    ht_status status = read_tensor(r, "timestep", &t, &values);
+    if (status)
+        return status;
+    if (t->ndim > 1 || (t->count != 1 && t->count != (size_t)r->n))
+        return ht_fail(HT_ERR_SHAPE, "%s: timestep must be [1] or [%lld]", r->path, (long long)r->n);
+    r->t = ht_alloc_array(r->arena, (size_t)r->n, sizeof *r->t);
+    for (int64_t i = 0; r->t && i < r->n; i++)
+        r->t[i] = values[t->count == 1 ? 0 : i];
+    return r->t ? HT_OK : HT_ERR_MEMORY;
+}
+
+static ht_status read_classes(request *r)
+{
+    const ht_denoiser_info *info = &r->model->info;
+    const ht_tensor *t;
+    float *values;
+    int64_t width = info->class_embed_dim ? info->class_embed_dim : 1;
+    if (!info->num_classes && !info->class_timestep && !info->class_embed_dim)
+        return HT_OK;
+    ht_status status = read_tensor(r, "class_labels", &t, &values);
+    if (status)
+        return status;
+    if (t->count != (size_t)(r->n * width))
+        return ht_fail(HT_ERR_SHAPE, "%s: class_labels must have %lld numbers for each of %lld images", r->path, (long long)width, (long long)r->n);
+    int64_t *labels = ht_alloc_array(r->arena, (size_t)r->n, sizeof *labels);
+    if (!labels)
+        return HT_ERR_MEMORY;
+    for (int64_t i = 0; !info->class_embed_dim && i < r->n; i++) {
+        if (!(values[i] > -1e9f && values[i] < 1e9f))
+            return ht_fail(HT_ERR_ARGUMENT, "%s: class_labels[%lld] is out of range", r->path, (long long)i);
+        labels[i] = (int64_t)values[i];
+    }
+    r->cond = (ht_cond){.class_labels = labels, .class_embeddings = values};
+    return HT_OK;
+}
+
+static ht_status evaluate(request *r, ht_model *model, const ht_session_options *options)
+{
+    ht_session_options o = options ? *options : (ht_session_options){0};
+    ht_session *session;
+    o.height = (int)r->h;
+    o.width = (int)r->w;
+    o.batch = o.batch ? o.batch : (int)r->n;
+    ht_status status = ht_session_open(model, &o, &session);
+    if (status)
+        return status;
+    status = ht_predict(session, r->n, r->x, r->t, &r->cond, r->out);
+    ht_session_close(session);
+    return status;
+}
+
+static ht_status write_result(const request *r, const char *path)
+{
+    int64_t channels = r->model->info.out_channels;
+    size_t count = (size_t)(r->n * channels * r->h * r->w);
+    float *planes = ht_alloc_array(r->arena, count, sizeof *planes);
+    if (!planes)
+        return HT_ERR_MEMORY;
+    transpose(r->out, planes, r->n, r->h * r->w, channels);
+    ht_tensor t = {.name = "sample", .dtype = HT_F32, .ndim = 4, .shape = {r->n, channels, r->h, r->w}, .data = planes, .count = count};
+    t.bytes = count * sizeof *planes;
+    return ht_safetensors_write(path, &t, 1, NULL, 0);
+}
+
+ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out)
+{
+    request r = {.arena = ht_arena_create(), .model = model, .path = in};
+    ht_safetensors *file = NULL;
+    ht_status status = r.arena ? ht_safetensors_open(in, &file) : HT_ERR_MEMORY;
+    r.file = file;
+    if (!status)
+        status = read_sample(&r);
+    if (!status)
+        status = read_timestep(&r);
+    if (!status)
+        status = read_classes(&r);
+    if (!status)
+        status = evaluate(&r, model, options);
+    if (!status)
+        status = write_result(&r, out);
+    ht_safetensors_close(file);
+    ht_arena_free(r.arena);
+    return status;
+}

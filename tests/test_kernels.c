@@ -1,0 +1,328 @@
+/* Every kernel of every table against the scalar one, bit for bit, over drawn shapes: tile edges, odd channels, two inputs, batches 1..9, one to three
+ * threads.  Outputs lie between canaries.  A kernel that this machine cannot run is counted and named. */
+#include <math.h>
+#include <omp.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/rng.h"
+#include "cpu/cpu.h"
+#include "graph/weights.h"
+
+enum { CANARY = 64, CASES = 50 };
+#define CANARY_BITS 0x7fc0babeu
+
+/* ---- drawing ------------------------------------------------------------------------------------------------------------- */
+
+static ht_mt19937 rng;
+
+static int64_t draw(int64_t low, int64_t high)
+{
+    return low + (int64_t)(ht_mt19937_u32(&rng) % (uint32_t)(high - low + 1));
+}
+
+static int64_t one_of(const int *choices, int n)
+{
+    return choices[draw(0, n - 1)];
+}
+
+/* Widths about the tiles' edges. */
+static int64_t draw_channels(void)
+{
+    static const int widths[] = {1, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 64, 65, 100, 200};
+    return one_of(widths, sizeof widths / sizeof *widths);
+}
+
+enum { ORDINARY, TINY, LARGE, POISONED };
+
+/* Values from several distributions; a sprinkle of exact zeros of both signs; some NaN and infinity if poisoned. */
+static void fill(float *x, size_t n, int kind)
+{
+    ht_mt19937_randn(&rng, n, x);
+    for (size_t i = 0; i < n; i++) {
+        x[i] *= kind == TINY ? 1e-30f : kind == LARGE ? 1e4f : 1;
+        if (draw(0, 31) == 0)
+            x[i] = draw(0, 1) ? 0.0f : -0.0f;
+    }
+    for (int i = 0; kind == POISONED && i < 3; i++)
+        x[(size_t)draw(0, 1 << 30) % n] = i ? (draw(0, 1) ? INFINITY : -INFINITY) : NAN;
+}
+
+typedef struct scene {
+    ht_arena *arena;
+    ht_graph *graph;
+    int batch, n; /* planned for, and run */
+    int kind;
+    char text[200];
+} scene;
+
+static const ht_tensor *draw_weight(scene *s, int ndim, const int64_t *shape)
+{
+    ht_tensor *t = ht_alloc(s->arena, sizeof *t);
+    size_t count = 1;
+    assert_non_null(t);
+    for (int i = 0; i < ndim; i++)
+        count *= (size_t)shape[i];
+    float *data = ht_alloc_array(s->arena, count, sizeof *data);
+    assert_non_null(data);
+    fill(data, count, ORDINARY);
+    *t = (ht_tensor){.name = "w.weight", .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
+    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
+    return t;
+}
+
+#define WEIGHT(s, ...) draw_weight(s, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+
+static ht_value *draw_input(scene *s, const char *name, int ndim, const int64_t *shape)
+{
+    return ht_input(s->graph, name, ndim, shape, HT_DEPENDS_X);
+}
+
+#define INPUT(s, name, ...) draw_input(s, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+
+static void describe(scene *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+static void describe(scene *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    vsnprintf(s->text, sizeof s->text, format, args);
+    va_end(args);
+}
+
+/* ---- the operations, each with what fusion can put into it ---------------------------------------------------------------- */
+
+static ht_value *maybe_concat(scene *s, ht_value *x, const char *name)
+{
+    int64_t shape[4];
+    memcpy(shape, x->shape, sizeof shape);
+    if (draw(0, 1))
+        return x;
+    shape[x->ndim - 1] = draw_channels();
+    return ht_concat(s->graph, x, draw_input(s, name, x->ndim, shape));
+}
+
+static void scene_conv2d(scene *s)
+{
+    int64_t h = draw(1, 9), w = draw(1, 9), in = draw_channels(), out = draw_channels(), k = draw(1, 3);
+    ht_conv_shape shape = {.stride = (int)draw(1, 2), .pad_top = (int)draw(0, 1), .pad_left = (int)draw(0, 1), .pad_bottom = 1, .pad_right = 1};
+    ht_value *x = maybe_concat(s, INPUT(s, "x", s->batch, h + 1, w + 1, in), "x2");
+    if (draw(0, 3) == 0)
+        x = ht_upsample(s->graph, x, 2);
+    ht_conv_weights weights = {WEIGHT(s, out, x->shape[3], k, k), draw(0, 1) ? WEIGHT(s, out) : NULL};
+    ht_value *y = ht_conv2d(s->graph, x, &weights, shape);
+    if (draw(0, 1))
+        y = ht_add_row(s->graph, y, draw(0, 1) ? INPUT(s, "row", s->batch, out) : ht_input(s->graph, "row", 2, (int64_t[]){1, out}, HT_DEPENDS_T));
+    if (draw(0, 1))
+        y = ht_add(s->graph, y, INPUT(s, "residual", y->shape[0], y->shape[1], y->shape[2], y->shape[3]));
+    if (draw(0, 3) == 0)
+        y = ht_affine(s->graph, y, 0.7071f, 0);
+    describe(s, "%lldx%lld in %lld out %lld k%lld s%d", (long long)h, (long long)w, (long long)x->shape[3], (long long)out, (long long)k, shape.stride);
+    ht_output_value(s->graph, y, "y");
+}
+
+static void scene_linear(scene *s)
+{
+    int64_t tokens = draw(1, 40), in = draw(0, 3) ? draw_channels() : draw(180, 420), out = draw_channels();
+    ht_value *x = maybe_concat(s, INPUT(s, "x", s->batch, tokens, in), "x2");
+    ht_linear_weights weights = {WEIGHT(s, out, x->shape[2]), draw(0, 1) ? WEIGHT(s, out) : NULL};
+    ht_value *y = ht_linear(s->graph, x, &weights);
+    if (draw(0, 1))
+        y = ht_add(s->graph, y, INPUT(s, "residual", s->batch, tokens, out));
+    describe(s, "%lld tokens in %lld out %lld", (long long)tokens, (long long)x->shape[2], (long long)out);
+    ht_output_value(s->graph, y, "y");
+}
+
+static void scene_group_norm(scene *s)
+{
+    int64_t groups = draw(1, 4), h = draw(1, 12), w = draw(1, 12);
+    ht_value *x = maybe_concat(s, INPUT(s, "x", s->batch, h, w, draw_channels()), "x2");
+    groups = x->shape[3] % groups ? 1 : groups;
+    ht_norm_weights weights = {WEIGHT(s, x->shape[3]), WEIGHT(s, x->shape[3])};
+    ht_value *y = ht_group_norm(s->graph, x, &weights, (int)groups, 1e-6f);
+    if (draw(0, 1))
+        y = ht_silu(s->graph, y);
+    describe(s, "%lldx%lld channels %lld groups %lld", (long long)h, (long long)w, (long long)x->shape[3], (long long)groups);
+    ht_output_value(s->graph, y, "y");
+}
+
+static void scene_silu(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_silu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_attention(scene *s)
+{
+    static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
+    int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40), tk = draw(1, 50);
+    ht_value *q = INPUT(s, "q", s->batch, tq, heads * d), *k = INPUT(s, "k", s->batch, tk, heads * d);
+    ht_value *v = INPUT(s, "v", s->batch, tk, heads * d);
+    describe(s, "%lld queries %lld keys %lld heads of %lld", (long long)tq, (long long)tk, (long long)heads, (long long)d);
+    ht_output_value(s->graph, ht_attention(s->graph, q, k, v, (int)heads, 0.25f), "y");
+}
+
+/* ---- running one kernel ---------------------------------------------------------------------------------------------------- */
+
+static void *room(scene *s, size_t bytes)
+{
+    void *p = ht_alloc(s->arena, bytes + 1);
+    assert_non_null(p);
+    memset(p, 0xa5, bytes);
+    return p;
+}
+
+static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
+{
+    return size ? size(op) : 0;
+}
+
+static uint32_t bits(float x)
+{
+    uint32_t u;
+    memcpy(&u, &x, sizeof u);
+    return u;
+}
+
+/* out between canaries; fails if one is gone. */
+static float *run_kernel(scene *s, const ht_kernel *k, const ht_call *call, int threads)
+{
+    size_t count = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out)), scratch = size_of(k->scratch, call->op);
+    float *out = room(s, (count + 2 * CANARY) * sizeof *out), canary;
+    uint32_t canary_bits = CANARY_BITS;
+    memcpy(&canary, &canary_bits, sizeof canary);
+    for (size_t i = 0; i < count + 2 * CANARY; i++)
+        memcpy(&out[i], &canary, sizeof canary);
+    void *packed = room(s, size_of(k->packed, call->op)), *shared = room(s, size_of(k->shared, call->op));
+    char *scratches = room(s, scratch * (size_t)threads);
+    if (k->pack)
+        k->pack(call->op, packed);
+    ht_call c = *call;
+    c.out = out + CANARY;
+    c.packed = packed;
+#pragma omp parallel num_threads(threads)
+    {
+        ht_team team = {omp_get_thread_num(), omp_get_num_threads(), NULL, shared};
+        team.scratch = scratches + (size_t)team.thread * scratch;
+        k->run(&c, &team);
+    }
+    for (size_t i = 0; i < CANARY; i++)
+        if (bits(out[i]) != CANARY_BITS || bits(out[CANARY + count + i]) != CANARY_BITS)
+            fail_msg("%s writes outside its output: %s", k->name, s->text);
+    return out + CANARY;
+}
+
+static void compare(scene *s, const ht_kernel *k, const ht_call *call, const float *want)
+{
+    size_t count = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out));
+    for (int threads = 1; threads <= 3; threads++) {
+        const float *got = run_kernel(s, k, call, threads);
+        for (size_t i = 0; i < count; i++)
+            if (bits(got[i]) != bits(want[i]) && !(isnan(got[i]) && isnan(want[i])))
+                fail_msg("%s differs from scalar: out[%zu] = %.9g, want %.9g (%d threads, %d of batch %d, %s)", k->name, i, (double)got[i],
+                         (double)want[i], threads, s->n, s->batch, s->text);
+    }
+}
+
+static void fill_inputs(scene *s, ht_call *call)
+{
+    for (int i = 0; i < HT_INPUTS; i++) {
+        const ht_value *v = call->op->in[i];
+        if (!v || v->data)
+            continue;
+        size_t count = (size_t)(ht_rows(v, s->n) * ht_channels(v));
+        float *x = room(s, count * sizeof *x);
+        fill(x, count, s->kind);
+        call->in[i] = x;
+    }
+}
+
+static int compared, absent;
+
+static void check(ht_op_kind kind, void (*make)(scene *))
+{
+    const ht_kernel *const fast[] = {&ht_avx2_kernels[kind], &ht_avx512_kernels[kind]};
+    for (int i = 0; i < CASES; i++) {
+        scene s = {.arena = ht_arena_create(), .batch = (int)draw(1, 9), .kind = (int)draw(0, POISONED)};
+        s.n = (int)draw(1, s.batch);
+        s.graph = ht_graph_create(s.arena);
+        make(&s);
+        if (ht_graph_finish(s.graph, true))
+            fail_msg("%s", ht_error_message());
+        ht_call call = {.op = ht_graph_output(s.graph)->producer, .n = s.n};
+        assert_int_equal(call.op->kind, kind);
+        fill_inputs(&s, &call);
+        const float *want = run_kernel(&s, &ht_reference_kernels[kind], &call, 1);
+        compare(&s, &ht_reference_kernels[kind], &call, want);
+        for (size_t k = 0; k < sizeof fast / sizeof *fast; k++) {
+            if (!fast[k]->name)
+                continue;
+            if (fast[k]->isa > ht_cpu_detect()) {
+                absent++;
+                continue;
+            }
+            compare(&s, fast[k], &call, want);
+            compared++;
+        }
+        ht_arena_free(s.arena);
+    }
+}
+
+static void convolutions_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_conv2d, scene_conv2d);
+}
+
+static void linears_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_linear, scene_linear);
+}
+
+static void group_norms_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_group_norm, scene_group_norm);
+}
+
+static void silus_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_silu, scene_silu);
+}
+
+static void attentions_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_attention, scene_attention);
+}
+
+/* A fast kernel that no test above draws would go unchecked. */
+static void every_fast_kernel_is_compared(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < HT_OP_KINDS; kind++) {
+        bool tested = kind == HT_OP_conv2d || kind == HT_OP_linear || kind == HT_OP_group_norm || kind == HT_OP_silu || kind == HT_OP_attention;
+        if ((ht_avx2_kernels[kind].name || ht_avx512_kernels[kind].name) && !tested)
+            fail_msg("%s has a fast kernel and no test", ht_op_kind_name((ht_op_kind)kind));
+    }
+    print_message("%d cases compared; %d not, for want of the instruction set\n", compared, absent);
+    assert_true(compared > 0 || ht_cpu_detect() == HT_ISA_SCALAR);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(convolutions_equal_scalar), cmocka_unit_test(linears_equal_scalar),    cmocka_unit_test(group_norms_equal_scalar),
+        cmocka_unit_test(silus_equal_scalar),        cmocka_unit_test(attentions_equal_scalar), cmocka_unit_test(every_fast_kernel_is_compared),
+    };
+    ht_mt19937_seed(&rng, 7);
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
