@@ -56,6 +56,10 @@ PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
 
+# The tests that count allocations or make them fail.
+$(B)/tests/test_safetensors_files $(B)/tests/test_session: \
+    TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
+
 $(B)/%.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,CC,$<)$(CC) $(CFLAGS) -c $< -o $@

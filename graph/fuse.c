@@ -61,7 +61,9 @@ static bool residual_into_product(const ht_graph *g, ht_op *last)
         ht_op *op = only_for_me(g, last->in[side]);
         if (op && op->kind == HT_OP_reshape)
             op = only_for_me(g, op->in[HT_IN_X]);
-        if (!is_product(op) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1 || residual->batched != last->out->batched)
+        if (!is_product(op) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+            continue;
+        if (residual->batched != last->out->batched || op->out->batched != last->out->batched) /* one row to many */
             continue;
         absorb(last, op);
         last->in[HT_IN_RESIDUAL] = residual;

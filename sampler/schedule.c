@@ -31,7 +31,7 @@ static const char *const foreign_keys[] = {
     "final_sigmas_type", "lambda_min_clipped", "use_lu_lambdas", "noise_sampler_seed",
     "predict_x0", "disable_corrector", "solver_p",                                          /* UniPC */
     "use_karras_sigmas", "use_exponential_sigmas", "use_beta_sigmas",                       /* on sigmas */
-    "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",   /* prediction_type tells flow models */
+    "use_flow_sigmas", "flow_shift", "use_dynamic_shifting", "time_shift_type",  /* prediction_type tells flow models */
     "interpolation_type", "sigma_min", "sigma_max",                                         /* Euler */
     "original_inference_steps", "timestep_scaling", NULL};                                  /* LCM */
 /* clang-format on */

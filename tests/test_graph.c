@@ -155,6 +155,22 @@ static void stages_follow_from_dependencies(void **state)
     assert_int_equal(ht_stage_of(HT_DEPENDS_T | HT_DEPENDS_COND), HT_STAGE_T_COND);
 }
 
+/* A class row added to the time embedding must not pull it out of the {t} stage, nor make a product of one row compute n. */
+static void a_sum_with_a_row_per_image_leaves_the_time_embedding_its_table(void **state)
+{
+    (void)state;
+    ht_graph *g = ht_graph_create(arena);
+    ht_linear_weights linear = {TENSOR("linear_2.weight", E, C), TENSOR("b", E)};
+    ht_value *t = ht_linear(g, ht_timestep_embedding(g, ht_timestep(g), C, false, 1), &linear);
+    ht_value *labels = ht_input(g, "class_labels", 2, (int64_t[]){N, 1}, HT_DEPENDS_COND);
+    ht_output_value(g, ht_add(g, t, ht_embedding(g, labels, TENSOR("table", 10, E))), "out");
+    assert_int_equal(ht_graph_finish(g, true), HT_OK);
+    const ht_value *v = ht_graph_find(g, "linear_2");
+    assert_true(v && ht_stage_of(v->deps) == HT_STAGE_T && v->shape[0] == 1);
+    assert_int_equal(count_kind(g, HT_OP_add), 1);
+    assert_int_equal(ht_stage_of(ht_graph_output(g)->deps), HT_STAGE_T_COND);
+}
+
 static size_t bytes_of(const ht_value *v)
 {
     return (size_t)ht_value_count(v) * sizeof(float);
@@ -265,6 +281,7 @@ int main(void)
         TEST(fused_and_plain_graphs_compute_the_same_bits),
         TEST(a_tapped_value_is_not_fused_away),
         TEST(stages_follow_from_dependencies),
+        TEST(a_sum_with_a_row_per_image_leaves_the_time_embedding_its_table),
         TEST(values_that_are_needed_together_never_share_memory),
         TEST(the_plan_is_smaller_than_the_sum_of_its_values),
         TEST(the_first_error_sticks_and_names_the_shapes),
