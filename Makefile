@@ -16,7 +16,7 @@ FUZZ_SECONDS ?= 60
 VERSION  := $(shell sed -n 's/^.define HT_VERSION "\(.*\)"/\1/p' include/halftone.h)
 
 # All processors, unless a number was given.
-ifeq ($(filter -j%,$(MAKEFLAGS)),)
+ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 
@@ -88,32 +88,32 @@ fuzzers: $(FUZZERS)
 
 # ---- what people type ----------------------------------------------------------------------------------------------------
 # Packages come first and may bring the compiler: so these call make again rather than depend on files.
-AGAIN := @$(MAKE) --no-print-directory
+AGAIN := --no-print-directory
 
 demo:
 	@tools/deps.sh
-	$(AGAIN) all
+	@$(MAKE) $(AGAIN) all
 	@mkdir -p out
 	$(B)/halftone sample models/cifar10 -n 64 --steps 50 -o out/cifar10.png
 
 test:
 	@tools/deps.sh
-	$(AGAIN) all tests
+	@$(MAKE) $(AGAIN) all tests
 	@tools/test.sh $(TESTS)
 
 asan:
-	$(AGAIN) VARIANT=asan test
+	@$(MAKE) $(AGAIN) VARIANT=asan test
 
 # Waiting threads must sleep: valgrind runs one at a time.
 valgrind: export OMP_WAIT_POLICY = PASSIVE
 valgrind: export RUNNER = valgrind -q --trace-children=yes --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
 valgrind:
 	@tools/deps.sh valgrind
-	$(AGAIN) test
+	@$(MAKE) $(AGAIN) test
 
 fuzz:
 	@tools/deps.sh fuzz
-	$(AGAIN) VARIANT=fuzz CC=clang fuzzers
+	@$(MAKE) $(AGAIN) VARIANT=fuzz CC=clang fuzzers
 	@tools/fuzz.sh $(FUZZ_SECONDS) $(FUZZ_SRC:tests/%.c=build/fuzz/tests/%)
 
 bench: all

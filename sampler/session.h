@@ -9,8 +9,8 @@ int ht_session_batch(const ht_session *s);
 int ht_session_height(const ht_session *s);
 int ht_session_width(const ht_session *s);
 
-/* Run the {t} stage for each timestep into a table with a row each; later calls name rows by their index.  The table grows when a schedule is
- * longer than any before, else nothing is allocated. */
+/* Run the {t} stage for each timestep into a table with a row each; later calls name rows by their index.  A schedule that is
+ * there already is not run again.  The table grows when one is longer than any before, else nothing is allocated. */
 ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps);
 
 /* Run the {cond} stage for the n <= batch images that come next.  Checks class labels; cond may be NULL if the model takes nothing. */

@@ -47,15 +47,19 @@ static ht_status run(ht_session *s, ht_stage stage, int n, int row)
 
 ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps)
 {
+    if (n == s->rows && !memcmp(s->timesteps, timesteps, (size_t)n * sizeof *timesteps))
+        return HT_OK; /* the table has them */
+    s->rows = 0;
     ht_status status = n > s->table_rows ? grow_table(s, n) : HT_OK;
     if (status)
         return status;
     memcpy(s->timesteps, timesteps, (size_t)n * sizeof *timesteps);
-    for (s->rows = 0; !status && s->rows < n; s->rows++) {
-        status = s->backend->upload(s->program, s->timestep, &timesteps[s->rows], 1);
+    for (int row = 0; !status && row < n; row++) {
+        status = s->backend->upload(s->program, s->timestep, &timesteps[row], 1);
         if (!status)
-            status = run(s, HT_STAGE_T, s->batch, s->rows);
+            status = run(s, HT_STAGE_T, s->batch, row);
     }
+    s->rows = status ? 0 : n;
     return status;
 }
 
