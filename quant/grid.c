@@ -1,12 +1,13 @@
 /* grid.c - rounding to the values of a number format, and their codes.
  *
- * One rounding serves all grids.  In the binade of y, values are 2^-mantissa_bits of it apart, but never closer than `unit`:
- * that is where subnormals are, and an integer grid is all subnormal.  Adding 2^23 steps to |y| and taking them away leaves |y|
- * rounded to a multiple of the step, by the addition's own round to nearest even (Dekker 1971); both are exact otherwise, as
- * |y| < 2^22 steps.  Saturating first changes nothing, since both ends are on the grid.  No branches, so the loops vectorize.
+ * One rounding serves all grids.  In the binade of y, values are 2^-mantissa_bits of it apart, but never closer than
+ * `unit`: that is where subnormals are, and an integer grid is all subnormal.  Adding 2^23 steps to |y| and taking them
+ * away leaves |y| rounded to a multiple of the step, by the addition's own round to nearest even (Dekker 1971); both
+ * are exact otherwise, as |y| < 2^22 steps.  Saturating first changes nothing, since both ends are on the grid.  No
+ * branches, so the loops vectorize.
  *
- * Sources: IEEE 754-2019 sections 3.4 and 4.3.1; OCP 8-bit Floating Point Specification 1.0; OCP Microscaling Formats 1.0,
- * section 5.3 (E2M1, E3M2, E2M3, INT8 with its implied 2^-6). */
+ * Sources: IEEE 754-2019 sections 3.4 and 4.3.1; OCP 8-bit Floating Point Specification 1.0; OCP Microscaling
+ * Formats 1.0, section 5.3 (E2M1, E3M2, E2M3, INT8 with its implied 2^-6). */
 #include "quant/grid.h"
 
 #include <math.h>
