@@ -30,7 +30,7 @@ CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off $(OPENMP) -fPIC -fvisi
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) $(OPENMP)
 LDLIBS   := -ljansson -lz -lm
 
-ROOMS    := core graph cpu unet sampler
+ROOMS    := core graph cpu unet sampler quant
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
@@ -104,9 +104,10 @@ test:
 asan:
 	@$(MAKE) $(AGAIN) VARIANT=asan test
 
-# Waiting threads must sleep: valgrind runs one at a time.
+# Valgrind runs one thread at a time: one processor, and waiting threads sleep.
 valgrind: export OMP_WAIT_POLICY = PASSIVE
-valgrind: export RUNNER = valgrind -q --trace-children=yes --error-exitcode=99 --leak-check=full --errors-for-leak-kinds=definite
+valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes --error-exitcode=99 --leak-check=full \
+    --show-leak-kinds=definite --errors-for-leak-kinds=definite
 valgrind:
 	@tools/deps.sh valgrind
 	@$(MAKE) $(AGAIN) test

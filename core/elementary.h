@@ -1,7 +1,10 @@
-/* elementary.h - a logarithm, a sine and a cosine whose bits are the same on every machine.
+/* elementary.h - an exponential, a logarithm, a sine and a cosine whose bits are the same on every machine.
  * A C library may round its own differently from version to version, and then a seed would not name an image. */
 #ifndef HT_CORE_ELEMENTARY_H
 #define HT_CORE_ELEMENTARY_H
+
+/* e^x for |x| < 700, within 3 units in the last place. */
+double ht_exp(double x);
 
 /* The natural logarithm of a positive normal number, within 3 units in the last place. */
 double ht_log(double x);

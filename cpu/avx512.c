@@ -1,4 +1,4 @@
-/* avx512.c - the fast float32 kernels for this instruction set: the shared bodies, and the table that lists them. */
+/* avx512.c - the fast float32 kernels for this instruction set: the shared bodies, and the list of them. */
 #include <math.h>
 #include <string.h>
 
@@ -14,27 +14,34 @@
 
 #include "cpu/attention.inc"
 
-#define PRODUCT(op)                                                                                                                                  \
-    [HT_OP_##op] = {.name = #op "_f32_avx512_14x32",                                                                                                   \
-                    .isa = HT_ISA_AVX512,                                                                                                            \
-                    .packed = product_bytes,                                                                                                         \
-                    .pack = product_pack,                                                                                                            \
-                    .scratch = product_scratch,                                                                                                      \
-                    .run = product_run}
-
-const ht_kernel ht_avx512_kernels[HT_OP_KINDS] = {
-    PRODUCT(linear),
-    PRODUCT(conv2d),
-    [HT_OP_group_norm] = {.name = "group_norm_f32_avx512",
-                          .isa = HT_ISA_AVX512,
-                          .packed = ht_group_norm_bytes,
-                          .pack = ht_group_norm_pack,
-                          .shared = ht_group_norm_shared,
-                          .run = group_norm_run},
-    [HT_OP_silu] = {.name = "silu_f32_avx512", .isa = HT_ISA_AVX512, .run = silu_run},
-    [HT_OP_attention] = {.name = "attention_f32_avx512_14x32",
-                         .isa = HT_ISA_AVX512,
-                         .scratch = attention_scratch,
-                         .shared = attention_shared,
-                         .run = attention_run},
+const ht_kernel ht_avx512_kernels[] = {
+    {.name = "linear_f32_avx512_14x32",
+     .op = HT_OP_linear,
+     .isa = HT_ISA_AVX512,
+     .packed = product_bytes,
+     .pack = product_pack,
+     .scratch = product_scratch,
+     .run = product_run},
+    {.name = "conv2d_f32_avx512_14x32",
+     .op = HT_OP_conv2d,
+     .isa = HT_ISA_AVX512,
+     .packed = product_bytes,
+     .pack = product_pack,
+     .scratch = product_scratch,
+     .run = product_run},
+    {.name = "group_norm_f32_avx512",
+     .op = HT_OP_group_norm,
+     .isa = HT_ISA_AVX512,
+     .packed = ht_group_norm_bytes,
+     .pack = ht_group_norm_pack,
+     .shared = ht_group_norm_shared,
+     .run = group_norm_run},
+    {.name = "silu_f32_avx512", .op = HT_OP_silu, .isa = HT_ISA_AVX512, .run = silu_run},
+    {.name = "attention_f32_avx512_14x32",
+     .op = HT_OP_attention,
+     .isa = HT_ISA_AVX512,
+     .scratch = attention_scratch,
+     .shared = attention_shared,
+     .run = attention_run},
+    {0},
 };

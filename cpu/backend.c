@@ -1,6 +1,8 @@
-/* backend.c - compiling a graph for the CPU and running its stages: kernels chosen, weights packed, memory planned, then nothing is allocated.
+/* backend.c - compiling a graph for the CPU and running its stages: kernels chosen, weights packed, memory planned,
+ * then nothing is allocated.
  *
- * A run is one parallel region: every thread walks the stage's operations, does its share of each and waits for the others. */
+ * A run is one parallel region: every thread walks the stage's operations, does its share of each and waits for the
+ * others. */
 #include "cpu/backend.h"
 
 #include <omp.h>
@@ -35,6 +37,7 @@ struct ht_program {
     char *kept, *work, *packed, *scratch, *shared;
     size_t scratch_bytes, packed_bytes; /* of one thread; of all weights */
     void *row;                          /* of the last run */
+    ht_barrier barrier;
 };
 
 /* Memory that is touched often: aligned, and in huge pages where the system gives them. */
@@ -49,32 +52,35 @@ static void *big_alloc(size_t bytes)
     return p;
 }
 
-void ht_team_wait(void)
-{
-#pragma omp barrier
-}
+/* ---- choosing kernels
+ * ---------------------------------------------------------------------------------------------------- */
 
-/* ---- choosing kernels ---------------------------------------------------------------------------------------------------- */
-
-/* The best kernel that the instruction set allows and that does not refuse; what better ones said goes into s->refused. */
-static ht_status choose_kernel(ht_program *p, const ht_op *op, step *s)
+/* The first kernel of a list that takes op; what those before it said is added to s->refused. */
+static ht_status choose_from(ht_program *p, const ht_kernel *list, const ht_op *op, step *s)
 {
-    const ht_kernel *const tables[] = {ht_avx512_kernels, ht_avx2_kernels, ht_reference_kernels};
-    s->refused = "";
-    for (size_t i = 0; i < sizeof tables / sizeof *tables; i++) {
-        const ht_kernel *k = &tables[i][op->kind];
-        if (!k->name || k->isa > p->isa)
+    for (const ht_kernel *k = list; !s->kernel && k->name; k++) {
+        if (k->op != op->kind)
             continue;
         const char *why = k->refuses ? k->refuses(op) : NULL;
-        if (!why) {
+        if (!why)
             s->kernel = k;
-            return HT_OK;
-        }
-        s->refused = ht_sprintf(p->arena, "%s%s%s: %s", s->refused, *s->refused ? "; " : "", k->name, why);
-        if (!s->refused)
+        else if (!(s->refused = ht_sprintf(p->arena, "%s%s%s: %s", s->refused, *s->refused ? "; " : "", k->name, why)))
             return HT_ERR_MEMORY;
     }
-    return ht_fail(HT_ERR_UNSUPPORTED, "the CPU backend has no kernel for %s", ht_op_kind_name(op->kind));
+    return HT_OK;
+}
+
+static ht_status choose_kernel(ht_program *p, const ht_op *op, step *s)
+{
+    ht_status status = HT_OK;
+    s->refused = "";
+    if (p->isa >= HT_ISA_AVX512)
+        status = choose_from(p, ht_avx512_kernels, op, s);
+    if (!status && p->isa >= HT_ISA_AVX2)
+        status = choose_from(p, ht_avx2_kernels, op, s);
+    if (!status && !s->kernel)
+        s->kernel = ht_reference_kernels[op->kind];
+    return status;
 }
 
 static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
@@ -133,7 +139,8 @@ static void pack_weights(ht_program *p)
     }
 }
 
-/* ---- a program ----------------------------------------------------------------------------------------------------------- */
+/* ---- a program
+ * ----------------------------------------------------------------------------------------------------------- */
 
 static void cpu_close(ht_program *p)
 {
@@ -171,7 +178,8 @@ static ht_status cpu_compile(const ht_graph *g, const ht_backend_options *option
     *p = (ht_program){.arena = arena, .graph = g, .threads = options->threads, .profile = options->profile};
     if (p->threads < 1)
         p->threads = omp_get_num_procs();
-    if (!(status = choose_isa(options->isa, &p->isa)) && !(status = ht_plan_make(g, arena, &p->plan)) && !(status = choose_kernels(p))) {
+    if (!(status = choose_isa(options->isa, &p->isa)) && !(status = ht_plan_make(g, arena, &p->plan)) &&
+        !(status = choose_kernels(p))) {
         pack_weights(p);
         *program = p;
         return HT_OK;
@@ -205,7 +213,8 @@ static void cpu_free(ht_program *p, void *memory)
     free(memory);
 }
 
-/* ---- running ------------------------------------------------------------------------------------------------------------- */
+/* ---- running
+ * ------------------------------------------------------------------------------------------------------------- */
 
 static float *address(const ht_program *p, const ht_value *v)
 {
@@ -269,13 +278,16 @@ static ht_status cpu_run(ht_program *p, ht_stage stage, int n, void *row)
         return HT_OK;
 #pragma omp parallel num_threads(p->threads)
     {
-        ht_team team = {.thread = omp_get_thread_num(), .threads = omp_get_num_threads(), .shared = p->shared};
+        ht_team team = {.thread = omp_get_thread_num(),
+                        .threads = omp_get_num_threads(),
+                        .barrier = &p->barrier,
+                        .shared = p->shared};
         team.scratch = p->scratch + (size_t)team.thread * p->scratch_bytes;
         for (int i = 0; i < length; i++) {
             step *s = &p->steps[steps[i]];
             double start = p->profile && !team.thread ? now() : 0;
             s->kernel->run(&s->call, &team);
-            ht_team_wait();
+            ht_team_wait(&team);
             if (!team.thread) {
                 s->seconds += p->profile ? now() - start : 0;
                 s->runs++;
@@ -285,7 +297,8 @@ static ht_status cpu_run(ht_program *p, ht_stage stage, int n, void *row)
     return HT_OK;
 }
 
-static void cpu_op(const ht_program *p, int i, const char **kernel, const char **refused, double *seconds, int64_t *runs)
+static void cpu_op(const ht_program *p, int i, const char **kernel, const char **refused, double *seconds,
+                   int64_t *runs)
 {
     *kernel = p->steps[i].kernel->name;
     *refused = p->steps[i].refused;

@@ -1,8 +1,9 @@
 /* cpu.h - the inside of the CPU backend: kernels, how they are called, how they are listed.
  *
- * A kernel is run by all threads of a team at once; each does its share and may wait for the others (ht_team_wait).  Every kernel of an operation
- * computes the same bits as the scalar one, which defines them: sums are chains of fused multiply-adds in a stated order, exp is ours (cpu/math.h),
- * and shares are cut so that the order of a sum never depends on the number of threads. */
+ * A kernel is run by all threads of a team at once; each does its share and may wait for the others (ht_team_wait).
+ * Every kernel of an operation computes the same bits as the scalar one, which defines them: sums are chains of fused
+ * multiply-adds in a stated order, exp is ours (cpu/math.h), and shares are cut so that the order of a sum never
+ * depends on the number of threads. */
 #ifndef HT_CPU_CPU_H
 #define HT_CPU_CPU_H
 
@@ -10,17 +11,22 @@
 
 typedef enum ht_isa { HT_ISA_SCALAR, HT_ISA_AVX2, HT_ISA_AVX512, HT_ISAS } ht_isa; /* each has all before it */
 
-ht_isa ht_cpu_detect(void);             /* the most that this machine has; AVX2 means AVX2 and FMA */
+ht_isa ht_cpu_detect(void); /* the most that this machine has; AVX2 means AVX2 and FMA */
 const char *ht_isa_name(ht_isa isa);
-int ht_isa_find(const char *name);      /* -1: no such name */
+int ht_isa_find(const char *name); /* -1: no such name */
+
+typedef struct ht_barrier {
+    _Atomic uint32_t generation, arrived, sleepers;
+} ht_barrier;
 
 typedef struct ht_team {
     int thread, threads;
+    ht_barrier *barrier;
     void *scratch; /* this thread's: kernel.scratch bytes */
     void *shared;  /* the team's: kernel.shared bytes */
 } ht_team;
 
-void ht_team_wait(void); /* until every thread of the team is here */
+void ht_team_wait(const ht_team *team); /* until every thread of the team is here */
 
 /* Thread i of n does [begin, end) of total. */
 static inline void ht_team_share(const ht_team *team, int64_t total, int64_t *begin, int64_t *end)
@@ -31,28 +37,30 @@ static inline void ht_team_share(const ht_team *team, int64_t total, int64_t *be
 
 typedef struct ht_call {
     const ht_op *op;
-    int n;                       /* images of this run; shapes in op are of the largest */
-    const float *in[HT_INPUTS];  /* NULL for absent inputs and for weights */
+    int n;                      /* images of this run; shapes in op are of the largest */
+    const float *in[HT_INPUTS]; /* NULL for absent inputs and for weights */
     float *out;
-    const void *packed;          /* what kernel.pack made of the weights */
+    const void *packed; /* what kernel.pack made of the weights */
 } ht_call;
 
 typedef struct ht_kernel {
-    const char *name;                               /* op_format_isa_tile */
+    const char *name; /* op_format_isa_tile; NULL ends a list */
+    ht_op_kind op;
     ht_isa isa;
-    const char *(*refuses)(const ht_op *op);        /* NULL or the reason; may itself be NULL */
-    size_t (*packed)(const ht_op *op);              /* bytes; all sizes may be NULL for 0, and are multiples of 64 */
+    const char *(*refuses)(const ht_op *op); /* NULL or the reason; may itself be NULL */
+    size_t (*packed)(const ht_op *op);       /* bytes; all sizes may be NULL for 0, and are multiples of 64 */
     void (*pack)(const ht_op *op, void *packed);
     size_t (*scratch)(const ht_op *op);
     size_t (*shared)(const ht_op *op);
-    void (*run)(const ht_call *call, const ht_team *team); /* NULL: there is nothing to do, the output is the input's memory */
+    void (*run)(const ht_call *call,
+                const ht_team *team); /* NULL: there is nothing to do, the output is the input's memory */
 } ht_kernel;
 
-
-/* The scalar kernels (cpu/reference*.c) by operation, and the fast tables of each instruction set, by operation; rows without a name are absent. */
-extern const ht_kernel ht_reference_kernels[HT_OP_KINDS];
-extern const ht_kernel ht_avx2_kernels[HT_OP_KINDS];
-extern const ht_kernel ht_avx512_kernels[HT_OP_KINDS];
+/* The scalar kernel of each operation (cpu/reference*.c), which never refuses; and the fast kernels of each instruction
+ * set, a list in which those of one operation stand best first: the first that does not refuse runs. */
+extern const ht_kernel *const ht_reference_kernels[HT_OP_KINDS];
+extern const ht_kernel ht_avx2_kernels[];
+extern const ht_kernel ht_avx512_kernels[];
 
 /* Rows of v in a run of n images: all dimensions but the channels. */
 static inline int64_t ht_rows(const ht_value *v, int n)

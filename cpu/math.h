@@ -1,7 +1,8 @@
 /* math.h - exp for the CPU kernels, written so that scalar and vector code give the same bits.
  *
- * exp(x) = 2^n * p(r), n = round(x / ln 2), |r| <= ln 2 / 2, p the degree 7 Taylor-like polynomial of Cephes' expf (Moshier); about 1 ulp.
- * x is clamped to where 2^n is a normal number: below -87.3 the result is 2^-126 or so, which is nothing beside what it is added to. */
+ * exp(x) = 2^n * p(r), n = round(x / ln 2), |r| <= ln 2 / 2, p the degree 7 Taylor-like polynomial of Cephes' expf
+ * (Moshier); about 1 ulp. x is clamped to where 2^n is a normal number: below -87.3 the result is 2^-126 or so, which
+ * is nothing beside what it is added to. */
 #ifndef HT_CPU_MATH_H
 #define HT_CPU_MATH_H
 
@@ -9,20 +10,20 @@
 #include <stdint.h>
 #include <string.h>
 
-#define HT_EXP_MIN    (-87.33654f)
-#define HT_EXP_MAX    88.37626f
-#define HT_LOG2E      1.44269504f
-#define HT_ROUNDER    12582912.0f /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
-#define HT_LN2_HIGH   0.693359375f
-#define HT_LN2_LOW    (-2.12194440e-4f)
-#define HT_EXP_C0     1.9875691500e-4f
-#define HT_EXP_C1     1.3981999507e-3f
-#define HT_EXP_C2     8.3334519073e-3f
-#define HT_EXP_C3     4.1665795894e-2f
-#define HT_EXP_C4     1.6666665459e-1f
-#define HT_EXP_C5     5.0000001201e-1f
+#define HT_EXP_MIN  (-87.33654f)
+#define HT_EXP_MAX  88.37626f
+#define HT_LOG2E    1.44269504f
+#define HT_ROUNDER  12582912.0f /* 1.5 * 2^23: adding it leaves the nearest integer in the low bits */
+#define HT_LN2_HIGH 0.693359375f
+#define HT_LN2_LOW  (-2.12194440e-4f)
+#define HT_EXP_C0   1.9875691500e-4f
+#define HT_EXP_C1   1.3981999507e-3f
+#define HT_EXP_C2   8.3334519073e-3f
+#define HT_EXP_C3   4.1665795894e-2f
+#define HT_EXP_C4   1.6666665459e-1f
+#define HT_EXP_C5   5.0000001201e-1f
 
-static inline float ht_exp(float x)
+static inline float ht_exp_f32(float x)
 {
     x = x < HT_EXP_MIN ? HT_EXP_MIN : x; /* comparisons are false for NaN, so it passes */
     x = x > HT_EXP_MAX ? HT_EXP_MAX : x;
@@ -36,17 +37,17 @@ static inline float ht_exp(float x)
     p = fmaf(p, r, HT_EXP_C4);
     p = fmaf(p, r, HT_EXP_C5);
     p = fmaf(p, r * r, r) + 1.0f;
-    uint32_t bits, exponent;
-    memcpy(&bits, &p, sizeof bits);
-    memcpy(&exponent, &rounded, sizeof exponent);
-    bits += exponent << 23;
-    memcpy(&p, &bits, sizeof p);
-    return p;
+    uint32_t bits;
+    float power;
+    memcpy(&bits, &rounded, sizeof bits);
+    bits = (bits << 23) + 0x3f800000; /* 2^n */
+    memcpy(&power, &bits, sizeof power);
+    return p * power;
 }
 
 static inline float ht_silu_f32(float x)
 {
-    return x / (1.0f + ht_exp(-x));
+    return x / (1.0f + ht_exp_f32(-x));
 }
 
 #endif

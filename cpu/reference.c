@@ -1,14 +1,21 @@
-/* reference.c - the scalar kernels: one readable definition of every operation.  All other kernels are held to these, bit for bit.
+/* reference.c - the scalar kernels: one readable definition of every operation.  All other kernels are held to these,
+ * bit for bit.
  *
- * They work on float32.  Sums are chains of fmaf in the order of the loops; cpu/reference_reduce.c has the operations that reduce. */
+ * They work on float32.  Sums are chains of fmaf in the order of the loops; cpu/reference_reduce.c has the operations
+ * that reduce. */
 #include "cpu/reference.h"
 
+#include <assert.h>
 #include <math.h>
 #include <string.h>
 
+#include "core/elementary.h"
 #include "cpu/math.h"
 
-/* ---- weights that stay as they are, in float32 --------------------------------------------------------------------------- */
+#define ONE_OVER_TWO_PI 0.15915494309189535
+
+/* ---- weights that stay as they are, in float32
+ * --------------------------------------------------------------------------- */
 
 static size_t table_bytes(const ht_op *op)
 {
@@ -20,15 +27,18 @@ static void table_pack(const ht_op *op, void *packed)
     ht_convert_weight(op->in[HT_IN_WEIGHT], packed);
 }
 
-/* Conversion cannot fail: binding refuses dtypes that are not real. */
 void ht_convert_weight(const ht_value *v, float *out)
 {
-    ht_convert_to_f32(v->data->dtype, v->data->data, 0, v->data->count, out);
+    int converted = ht_convert_to_f32(v->data->dtype, v->data->data, 0, v->data->count, out);
+    assert(converted); /* binding refuses dtypes that are not real (graph/weights.c) */
+    (void)converted;
 }
 
-/* ---- elementwise and row operations -------------------------------------------------------------------------------------- */
+/* ---- elementwise and row operations
+ * -------------------------------------------------------------------------------------- */
 
-/* diffusers' get_timestep_embedding: frequency i is exp(-ln(10000) i / (half - shift)), all products in float32 as the libraries round them. */
+/* diffusers' get_timestep_embedding: frequency i is exp(-ln(10000) i / (half - shift)), all products in float32 as the
+ * libraries round them; the functions between are ours, the same on every machine. */
 static void timestep_embedding(const ht_call *c, const ht_team *team)
 {
     const ht_attrs *a = &c->op->attrs;
@@ -38,10 +48,12 @@ static void timestep_embedding(const ht_call *c, const ht_team *team)
     for (int64_t r = 0; r < rows; r++)
         for (int64_t i = 0; i < half; i++) {
             float exponent = -9.210340371976184f * (float)i / ((float)half - a->freq_shift);
-            float angle = c->in[HT_IN_X][r] * (float)exp((double)exponent);
+            float angle = c->in[HT_IN_X][r] * (float)ht_exp((double)exponent);
             float *row = c->out + r * a->dim;
-            row[i + (a->flip_sin_to_cos ? half : 0)] = (float)sin((double)angle);
-            row[i + (a->flip_sin_to_cos ? 0 : half)] = (float)cos((double)angle);
+            double sine, cosine;
+            ht_sincos_turns((double)angle * ONE_OVER_TWO_PI, &sine, &cosine);
+            row[i + (a->flip_sin_to_cos ? half : 0)] = (float)sine;
+            row[i + (a->flip_sin_to_cos ? 0 : half)] = (float)cosine;
             if (a->dim % 2)
                 row[a->dim - 1] = 0;
         }
@@ -79,7 +91,8 @@ static void add(const ht_call *c, const ht_team *team)
     int64_t period_a = ht_rows(a, c->n) * ht_channels(a), period_b = ht_rows(b, c->n) * ht_channels(b);
     ht_team_share(team, count, &i, &end);
     for (; i < end; i++)
-        c->out[i] = c->in[HT_IN_X][period_a == count ? i : i % period_a] + c->in[HT_IN_X2][period_b == count ? i : i % period_b];
+        c->out[i] = c->in[HT_IN_X][period_a == count ? i : i % period_a] +
+                    c->in[HT_IN_X2][period_b == count ? i : i % period_b];
 }
 
 /* Rows of an image, and the image of a row. */
@@ -113,7 +126,8 @@ static void scale_shift(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- movement ------------------------------------------------------------------------------------------------------------ */
+/* ---- movement
+ * ------------------------------------------------------------------------------------------------------------ */
 
 static void slice(const ht_call *c, const ht_team *team)
 {
@@ -158,29 +172,26 @@ static void avg_pool(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- the table ------------------------------------------------------------------------------------------------------------ */
+/* ---- the table
+ * ------------------------------------------------------------------------------------------------------------ */
 
-#define PLAIN(op) [HT_OP_##op] = {.name = #op "_f32_scalar", .run = op}
+#define PLAIN(kind) const ht_kernel ht_ref_##kind = {.name = #kind "_f32_scalar", .op = HT_OP_##kind, .run = kind}
+PLAIN(timestep_embedding);
+PLAIN(silu);
+PLAIN(affine);
+PLAIN(add);
+PLAIN(add_row);
+PLAIN(scale_shift);
+PLAIN(slice);
+PLAIN(concat);
+PLAIN(upsample);
+PLAIN(avg_pool);
+const ht_kernel ht_ref_reshape = {.name = "view", .op = HT_OP_reshape}; /* the plan gave both values the same memory */
+const ht_kernel ht_ref_embedding = {
+    .name = "embedding_f32_scalar", .op = HT_OP_embedding, .packed = table_bytes, .pack = table_pack, .run = embedding};
 
-const ht_kernel ht_reference_kernels[HT_OP_KINDS] = {
-    [HT_OP_embedding] = {.name = "embedding_f32_scalar", .packed = table_bytes, .pack = table_pack, .run = embedding},
-    [HT_OP_linear] = {.name = "linear_f32_scalar", .packed = ht_ref_product_bytes, .pack = ht_ref_product_pack, .run = ht_ref_product},
-    [HT_OP_conv2d] = {.name = "conv2d_f32_scalar", .packed = ht_ref_product_bytes, .pack = ht_ref_product_pack, .run = ht_ref_product},
-    [HT_OP_group_norm] = {.name = "group_norm_f32_scalar",
-                          .packed = ht_group_norm_bytes,
-                          .pack = ht_group_norm_pack,
-                          .shared = ht_group_norm_shared,
-                          .run = ht_ref_group_norm},
-    [HT_OP_attention] = {.name = "attention_f32_scalar", .scratch = ht_ref_attention_scratch, .run = ht_ref_attention},
-    PLAIN(timestep_embedding),
-    PLAIN(silu),
-    PLAIN(affine),
-    PLAIN(add),
-    PLAIN(add_row),
-    PLAIN(scale_shift),
-    PLAIN(slice),
-    PLAIN(concat),
-    PLAIN(upsample),
-    PLAIN(avg_pool),
-    [HT_OP_reshape] = {.name = "view"}, /* the plan gave both values the same memory */
+const ht_kernel *const ht_reference_kernels[HT_OP_KINDS] = {
+#define OP(name, ...) [HT_OP_##name] = &ht_ref_##name,
+#include "graph/ops.def"
+#undef OP
 };

@@ -1,20 +1,22 @@
-/* reference_reduce.c - the scalar kernels that reduce: matrix products, group norm, attention.  cpu/reference.h states the order of every sum. */
+/* reference_reduce.c - the scalar kernels that reduce: matrix products, group norm, attention.  cpu/reference.h states
+ * the order of every sum. */
 #include <math.h>
 
 #include "cpu/math.h"
 #include "cpu/reference.h"
 #include "cpu/window.h"
 
-/* ---- conv2d, linear ------------------------------------------------------------------------------------------------------ */
+/* ---- conv2d, linear
+ * ------------------------------------------------------------------------------------------------------ */
 
-size_t ht_ref_product_bytes(const ht_op *op)
+static size_t product_bytes(const ht_op *op)
 {
     ht_window w = ht_window_of(op, 1);
     return ht_round64((size_t)(w.cols * w.depth + w.cols) * sizeof(float));
 }
 
 /* [cols][in][k][k] as the checkpoint has it, then the bias, zeros if there is none. */
-void ht_ref_product_pack(const ht_op *op, void *packed)
+static void product_pack(const ht_op *op, void *packed)
 {
     ht_window w = ht_window_of(op, 1);
     float *p = packed, *bias = p + w.cols * w.depth;
@@ -48,7 +50,7 @@ static float product_at(const ht_call *c, const ht_window *w, int64_t m, int64_t
     return sum;
 }
 
-void ht_ref_product(const ht_call *c, const ht_team *team)
+static void product(const ht_call *c, const ht_team *team)
 {
     ht_window w = ht_window_of(c->op, c->n);
     const float *bias = (const float *)c->packed + w.cols * w.depth;
@@ -65,7 +67,8 @@ void ht_ref_product(const ht_call *c, const ht_team *team)
         }
 }
 
-/* ---- group_norm ---------------------------------------------------------------------------------------------------------- */
+/* ---- group_norm
+ * ---------------------------------------------------------------------------------------------------------- */
 
 ht_norm_size ht_norm_size_of(const ht_op *op)
 {
@@ -162,18 +165,18 @@ static void norm_sums(const ht_norm_size *z, const ht_call *c, void *shared, int
     }
 }
 
-void ht_ref_group_norm(const ht_call *c, const ht_team *team)
+static void group_norm(const ht_call *c, const ht_team *team)
 {
     ht_norm_size z = ht_norm_size_of(c->op);
     int64_t i, end, groups = c->op->attrs.groups;
     ht_team_share(team, c->n * z.chunks, &i, &end);
     for (; i < end; i++)
         norm_sums(&z, c, team->shared, i / z.chunks, i % z.chunks);
-    ht_team_wait();
+    ht_team_wait(team);
     ht_team_share(team, c->n * groups, &i, &end);
     for (; i < end; i++)
         ht_norm_join(&z, c, team->shared, i / groups, i % groups);
-    ht_team_wait();
+    ht_team_wait(team);
     ht_team_share(team, c->n * z.positions, &i, &end);
     for (; i < end; i++) {
         const float *a = ht_norm_scales(&z, c, team->shared, i / z.positions), *b = a + z.channels;
@@ -184,9 +187,10 @@ void ht_ref_group_norm(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- attention ----------------------------------------------------------------------------------------------------------- */
+/* ---- attention
+ * ----------------------------------------------------------------------------------------------------------- */
 
-size_t ht_ref_attention_scratch(const ht_op *op)
+static size_t attention_scratch(const ht_op *op)
 {
     return ht_round64((size_t)op->in[HT_IN_K]->shape[1] * sizeof(float));
 }
@@ -198,7 +202,7 @@ static float softmax_sum(float *p, int64_t n)
     for (int64_t j = 1; j < n; j++)
         max = p[j] > max ? p[j] : max;
     for (int64_t j = 0; j < n; j++) {
-        p[j] = ht_exp(p[j] - max);
+        p[j] = ht_exp_f32(p[j] - max);
         lanes[j % HT_SOFTMAX_LANES] += p[j];
     }
     for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
@@ -207,17 +211,19 @@ static float softmax_sum(float *p, int64_t n)
     return lanes[0];
 }
 
-void ht_ref_attention(const ht_call *c, const ht_team *team)
+static void attention(const ht_call *c, const ht_team *team)
 {
     const ht_op *op = c->op;
-    int64_t tq = op->out->shape[1], tk = op->in[HT_IN_K]->shape[1], width = op->out->shape[2], d = width / op->attrs.heads;
+    int64_t tq = op->out->shape[1], tk = op->in[HT_IN_K]->shape[1], width = op->out->shape[2],
+            d = width / op->attrs.heads;
     int64_t i, end;
     float *p = team->scratch;
     ht_team_share(team, c->n * op->attrs.heads * tq, &i, &end);
     for (; i < end; i++) {
         int64_t image = i / (op->attrs.heads * tq), head = i / tq % op->attrs.heads, t = i % tq;
         const float *q = c->in[HT_IN_Q] + (image * tq + t) * width + head * d;
-        const float *k = c->in[HT_IN_K] + image * tk * width + head * d, *v = c->in[HT_IN_V] + image * tk * width + head * d;
+        const float *k = c->in[HT_IN_K] + image * tk * width + head * d,
+                    *v = c->in[HT_IN_V] + image * tk * width + head * d;
         float *out = c->out + (image * tq + t) * width + head * d;
         for (int64_t j = 0; j < tk; j++) {
             float s = 0;
@@ -234,3 +240,19 @@ void ht_ref_attention(const ht_call *c, const ht_team *team)
         }
     }
 }
+
+/* ---- the rows of the table (cpu/reference.c)
+ * ------------------------------------------------------------------------------- */
+
+const ht_kernel ht_ref_linear = {
+    .name = "linear_f32_scalar", .op = HT_OP_linear, .packed = product_bytes, .pack = product_pack, .run = product};
+const ht_kernel ht_ref_conv2d = {
+    .name = "conv2d_f32_scalar", .op = HT_OP_conv2d, .packed = product_bytes, .pack = product_pack, .run = product};
+const ht_kernel ht_ref_group_norm = {.name = "group_norm_f32_scalar",
+                                     .op = HT_OP_group_norm,
+                                     .packed = ht_group_norm_bytes,
+                                     .pack = ht_group_norm_pack,
+                                     .shared = ht_group_norm_shared,
+                                     .run = group_norm};
+const ht_kernel ht_ref_attention = {
+    .name = "attention_f32_scalar", .op = HT_OP_attention, .scratch = attention_scratch, .run = attention};

@@ -1,9 +1,9 @@
 /* simd_avx2.h - the vector type of the shared kernel bodies: 8 floats. */
 #include <immintrin.h>
 
-#define ISA(name) name##_avx2
 typedef __m256 vf;
 enum { LANES = 8, TILE_ROWS = 6 };
+#define EVERY_TILE_HEIGHT(T) T(1) T(2) T(3) T(4) T(5) T(6)
 
 static inline vf vf_zero(void)
 {
@@ -50,8 +50,9 @@ static inline vf vf_min(vf a, vf b)
 {
     return _mm256_min_ps(a, b);
 }
-/* a with the integer in b's bits, shifted left by 23, added to its bits: a * 2^b where both are as in cpu/math.h. */
-static inline vf vf_add_exponent(vf a, vf b)
+/* 2^n for the integer n in the low bits of a, as cpu/math.h puts it there. */
+static inline vf vf_power(vf a)
 {
-    return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(_mm256_castps_si256(b), 23)));
+    return _mm256_castsi256_ps(
+        _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23), _mm256_set1_epi32(0x3f800000)));
 }

@@ -1,9 +1,9 @@
 /* simd_avx512.h - the vector type of the shared kernel bodies: 16 floats. */
 #include <immintrin.h>
 
-#define ISA(name) name##_avx512
 typedef __m512 vf;
 enum { LANES = 16, TILE_ROWS = 14 };
+#define EVERY_TILE_HEIGHT(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12) T(13) T(14)
 
 static inline vf vf_zero(void)
 {
@@ -50,8 +50,9 @@ static inline vf vf_min(vf a, vf b)
 {
     return _mm512_min_ps(a, b);
 }
-/* a with the integer in b's bits, shifted left by 23, added to its bits: a * 2^b where both are as in cpu/math.h. */
-static inline vf vf_add_exponent(vf a, vf b)
+/* 2^n for the integer n in the low bits of a, as cpu/math.h puts it there. */
+static inline vf vf_power(vf a)
 {
-    return _mm512_castsi512_ps(_mm512_add_epi32(_mm512_castps_si512(a), _mm512_slli_epi32(_mm512_castps_si512(b), 23)));
+    return _mm512_castsi512_ps(
+        _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a), 23), _mm512_set1_epi32(0x3f800000)));
 }

@@ -1,7 +1,8 @@
 /* window.h - conv2d and linear as one matrix product: what its rows, depth and columns are.
  *
- * out[m][n] = sum_k a[m][k] w[n][k].  A row m is an output pixel (image, y, x), a column n an output channel, and k runs over the taps of the window
- * row by row and within a tap over the input channels, X before X2.  A linear layer is a window of one tap over an image of one row. */
+ * out[m][n] = sum_k a[m][k] w[n][k].  A row m is an output pixel (image, y, x), a column n an output channel, and k
+ * runs over the taps of the window row by row and within a tap over the input channels, X before X2.  A linear layer is
+ * a window of one tap over an image of one row. */
 #ifndef HT_CPU_WINDOW_H
 #define HT_CPU_WINDOW_H
 
@@ -9,9 +10,9 @@
 
 typedef struct ht_window {
     int64_t rows, rows_per_image, depth, cols;
-    int64_t c[2];          /* channels of X and X2 */
+    int64_t c[2]; /* channels of X and X2 */
     int kernel, stride, pad_top, pad_left, upsample;
-    int64_t h, w;          /* of X as it lies in memory */
+    int64_t h, w; /* of X as it lies in memory */
     int64_t out_w;
 } ht_window;
 

@@ -1,23 +1,24 @@
 /* backend.h - a backend is one struct of function pointers, and a table from operation to kernels.
  *
- * A graph that is finished is compiled whole; its stages run one by one.  What crosses from a stage that runs seldom to one that runs often
- * (the rows of the time embedding, K and V of a prompt) lives in a buffer of the reader's choice, so a table of timesteps is just an array of them. */
+ * A graph that is finished is compiled whole; its stages run one by one.  What crosses from a stage that runs seldom to
+ * one that runs often (the rows of the time embedding, K and V of a prompt) lives in a buffer of the reader's choice,
+ * so a table of timesteps is just an array of them. */
 #ifndef HT_GRAPH_BACKEND_H
 #define HT_GRAPH_BACKEND_H
 
 #include "graph/graph.h"
 
 /* How often a stage runs, in the order they run.  A stage is the operations with this set of dependencies. */
-typedef enum ht_stage { HT_STAGE_COND, HT_STAGE_T, HT_STAGE_T_COND, HT_STAGE_STEP, HT_STAGES } ht_stage;
+typedef enum ht_stage { HT_STAGE_ONCE, HT_STAGE_COND, HT_STAGE_T, HT_STAGE_T_COND, HT_STAGE_STEP, HT_STAGES } ht_stage;
 
-ht_stage ht_stage_of(unsigned deps); /* nothing and {cond}: COND; {t}: T; {t,cond}: T_COND; anything with x: STEP */
+ht_stage ht_stage_of(unsigned deps); /* nothing: ONCE; {cond}: COND; {t}: T; {t,cond}: T_COND; anything with x: STEP */
 const char *ht_stage_name(ht_stage stage);
 
 typedef struct ht_program ht_program;
 
 typedef struct ht_backend_options {
     int threads;
-    const char *isa;    /* the most that may be used, NULL: all */
+    const char *isa; /* the most that may be used, NULL: all */
     bool profile;
 } ht_backend_options;
 
@@ -42,15 +43,17 @@ typedef struct ht_backend {
     ht_status (*upload)(ht_program *program, const ht_value *input, const float *data, int n);
     ht_status (*download)(ht_program *program, const ht_value *value, float *data, int n);
 
-    /* Run one stage for n images, n <= the batch of the graph.  row: the table row that HT_STAGE_T writes and the stages after it read
-     * (row_bytes, in the backend's memory: alloc).  Allocates nothing. */
+    /* Run one stage for n images, n <= the batch of the graph.  row: the table row that HT_STAGE_T writes and the
+     * stages after it read (row_bytes, in the backend's memory: alloc).  Allocates nothing. */
     ht_status (*run)(ht_program *program, ht_stage stage, int n, void *row);
 
     void *(*alloc)(ht_program *program, size_t bytes); /* NULL: out of memory, message set */
     void (*free)(ht_program *program, void *memory);
 
-    /* What the operation i of the graph got: kernel's name, why better ones refused ("" if none), time spent if profiling. */
-    void (*op)(const ht_program *program, int i, const char **kernel, const char **refused, double *seconds, int64_t *runs);
+    /* What operation i of the graph got: the kernel's name, why better ones refused ("" if none), time spent if
+     * profiling. */
+    void (*op)(const ht_program *program, int i, const char **kernel, const char **refused, double *seconds,
+               int64_t *runs);
 } ht_backend;
 
 #endif

@@ -10,20 +10,21 @@
 
 typedef struct ht_denoiser_info {
     int in_channels, out_channels;
-    int height, width;       /* sample_size of the configuration */
-    int size_multiple;       /* height and width must be multiples of it */
-    int num_classes;         /* class labels are 0 .. num_classes-1; 0: none */
-    bool class_timestep;     /* class labels are numbers, embedded like a timestep */
-    int class_embed_dim;     /* class embeddings are vectors of this length */
+    int height, width;   /* sample_size of the configuration */
+    int size_multiple;   /* height and width must be multiples of it */
+    int num_classes;     /* class labels are 0 .. num_classes-1; 0: none */
+    bool class_timestep; /* class labels are numbers, embedded like a timestep */
+    int class_embed_dim; /* class embeddings are vectors of this length */
 } ht_denoiser_info;
 
 typedef struct ht_denoiser_family {
     const char *class_name; /* _class_name in config.json */
-    /* Bind a checkpoint to a configuration; all memory from the arena.  where: the configuration's path, for messages. */
+    /* Bind a checkpoint to a configuration; all memory from the arena.  where: the configuration's path, for messages.
+     */
     ht_status (*open)(ht_arena *arena, const json_t *config, const char *where, ht_weights *weights, void **model);
     void (*info)(const void *model, ht_denoiser_info *info);
-    /* Build the graph for a batch of n samples of h x w.  Inputs: `sample` [n,h,w,in_channels], the timestep, `class_labels` [n,1] or
-     * `class_embeddings` [n,dim]; output: `sample`, named "out". */
+    /* Build the graph for a batch of n samples of h x w.  Inputs: `sample` [n,h,w,in_channels], the timestep,
+     * `class_labels` [n,1] or `class_embeddings` [n,dim]; output: `sample`, named "out". */
     void (*build)(const void *model, ht_graph *g, int64_t n, int64_t h, int64_t w);
 } ht_denoiser_family;
 

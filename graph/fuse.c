@@ -1,8 +1,9 @@
 /* fuse.c - rewriting a graph into fewer operations that compute the same bits.
  *
- * A rule looks at one operation (`last`) and, if the pattern that ends in it is there, changes it into an operation that does the work of the
- * pattern; what it made superfluous has no readers any more and is dropped later.  An operation keeps its place in the order: everything the
- * pattern read stands before its end.  A value that is tapped, or read elsewhere too, is never fused away. */
+ * A rule looks at one operation (`last`) and, if the pattern that ends in it is there, changes it into an operation
+ * that does the work of the pattern; what it made superfluous has no readers any more and is dropped later.  An
+ * operation keeps its place in the order: everything the pattern read stands before its end.  A value that is tapped,
+ * or read elsewhere too, is never fused away. */
 #include <stdio.h>
 
 #include "graph/graph_private.h"
@@ -13,9 +14,9 @@ static ht_op *only_for_me(const ht_graph *g, const ht_value *v)
     return v && v->producer && !v->tapped && ht_value_uses(g, v) == 1 ? v->producer : NULL;
 }
 
-static bool is_product(const ht_op *op)
+static bool has(const ht_op *op, unsigned trait)
 {
-    return op && (op->kind == HT_OP_linear || op->kind == HT_OP_conv2d);
+    return op && (ht_op_rows[op->kind].traits & trait);
 }
 
 /* last becomes op, writing last's output; op itself reads nothing any more. */
@@ -46,22 +47,23 @@ static bool row_into_product(const ht_graph *g, ht_op *last)
 {
     ht_value *row = last->in[HT_IN_ROW];
     ht_op *op = only_for_me(g, last->in[HT_IN_X]);
-    if (!is_product(op) || op->in[HT_IN_ROW] || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+    if (!has(op, HT_HAS_EPILOGUE) || op->in[HT_IN_ROW] || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
         return false;
     absorb(last, op);
     last->in[HT_IN_ROW] = row;
     return true;
 }
 
-/* conv(x) + r, either way round; a view between the product and the sum changes nothing.  Of two products the later one takes the sum. */
+/* conv(x) + r, either way round; a view between the product and the sum changes nothing.  Of two products the later one
+ * takes the sum. */
 static bool residual_into_product(const ht_graph *g, ht_op *last)
 {
     for (int side = HT_IN_X2; side >= HT_IN_X; side--) {
         ht_value *residual = last->in[side == HT_IN_X ? HT_IN_X2 : HT_IN_X];
         ht_op *op = only_for_me(g, last->in[side]);
-        if (op && op->kind == HT_OP_reshape)
+        if (has(op, HT_IS_VIEW))
             op = only_for_me(g, op->in[HT_IN_X]);
-        if (!is_product(op) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+        if (!has(op, HT_HAS_EPILOGUE) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
             continue;
         if (residual->batched != last->out->batched || op->out->batched != last->out->batched) /* one row to many */
             continue;
@@ -77,7 +79,7 @@ static bool scale_into_product(const ht_graph *g, ht_op *last)
 {
     float scale = last->attrs.scale;
     ht_op *op = only_for_me(g, last->in[HT_IN_X]);
-    if (last->attrs.shift != 0 || !is_product(op) || op->attrs.scale != 1)
+    if (last->attrs.shift != 0 || !has(op, HT_HAS_EPILOGUE) || op->attrs.scale != 1)
         return false;
     absorb(last, op);
     last->attrs.scale = scale;
@@ -96,7 +98,8 @@ static bool upsample_into_conv(const ht_graph *g, ht_op *last)
     return true;
 }
 
-/* A reader of a concatenation reads its two parts, so the concatenation need not be stored (Q-Diffusion 3.3.2 quantizes them apart). */
+/* A reader of a concatenation reads its two parts, so the concatenation need not be stored (Q-Diffusion 3.3.2 quantizes
+ * them apart). */
 static bool concat_as_two(const ht_graph *g, ht_op *last)
 {
     (void)g;
@@ -112,16 +115,25 @@ static const struct {
     ht_op_kind last;
     bool (*rewrite)(const ht_graph *g, ht_op *last);
 } rules[] = {
-    {HT_OP_silu, activation_into_norm},  {HT_OP_add_row, row_into_product},     {HT_OP_add, residual_into_product},
-    {HT_OP_affine, scale_into_product},  {HT_OP_conv2d, upsample_into_conv},    {HT_OP_conv2d, concat_as_two},
-    {HT_OP_linear, concat_as_two},       {HT_OP_group_norm, concat_as_two},
+    {HT_OP_silu, activation_into_norm}, {HT_OP_add_row, row_into_product},  {HT_OP_add, residual_into_product},
+    {HT_OP_affine, scale_into_product}, {HT_OP_conv2d, upsample_into_conv},
 };
 
-/* In order of execution, so that a pattern meets its parts already fused; each rule that fires shrinks or shortens the graph, so it ends. */
+static bool rewrite(const ht_graph *g, ht_op *last)
+{
+    if (has(last, HT_TAKES_TWO) && concat_as_two(g, last))
+        return true;
+    for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
+        if (last->kind == rules[r].last && rules[r].rewrite(g, last))
+            return true;
+    return false;
+}
+
+/* In order of execution, so that a pattern meets its parts already fused.  Each rewriting takes an operation out or a
+ * concatenation's reader away, so it ends. */
 void ht_graph_fuse(ht_graph *g)
 {
     for (int i = 0; i < g->n_ops; i++)
-        for (size_t r = 0; r < sizeof rules / sizeof *rules; r++)
-            if (g->ops[i]->kind == rules[r].last && rules[r].rewrite(g, g->ops[i]))
-                r = (size_t)-1; /* begin again: it is another operation now */
+        while (rewrite(g, g->ops[i]))
+            continue;
 }

@@ -132,7 +132,8 @@ static ht_value *weight(ht_graph *g, const ht_tensor *t)
     return v;
 }
 
-/* ---- operations -------------------------------------------------------------------------------------------------------- */
+/* ---- operations
+ * -------------------------------------------------------------------------------------------------------- */
 
 /* An operation from its parts: checks that the inputs are there, applies the kind's shape rule, joins dependencies. */
 static ht_value *add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
@@ -159,7 +160,8 @@ static ht_value *add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
     if (!ht_op_rows[kind].shape(g, op, out))
         return NULL;
     if (!shape_fits(out->ndim, out->shape)) {
-        ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s: the result would be empty or too large", ht_op_kind_name(kind), op->in[0]->name);
+        ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s: the result would be empty or too large", ht_op_kind_name(kind),
+                      op->in[0]->name);
         return NULL;
     }
     g->ops[g->n_ops++] = op;
@@ -178,8 +180,9 @@ static ht_value *name_after(ht_graph *g, ht_value *v, const ht_tensor *t)
 
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift)
 {
-    return add_op(g, HT_OP_timestep_embedding,
-                  &(ht_op){.in = {t}, .attrs = {.dim = dim, .flip_sin_to_cos = flip_sin_to_cos, .freq_shift = freq_shift}});
+    return add_op(
+        g, HT_OP_timestep_embedding,
+        &(ht_op){.in = {t}, .attrs = {.dim = dim, .flip_sin_to_cos = flip_sin_to_cos, .freq_shift = freq_shift}});
 }
 
 ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table)
@@ -212,7 +215,8 @@ ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps)
 {
     ht_value *weights = weight(g, w->weight), *bias = weight(g, w->bias);
-    ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias}, .attrs = {.groups = groups, .eps = eps}};
+    ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias},
+                .attrs = {.groups = groups, .eps = eps}};
     return name_after(g, add_op(g, HT_OP_group_norm, &op), w->weight);
 }
 
@@ -283,7 +287,8 @@ ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int h
     return add_op(g, HT_OP_attention, &op);
 }
 
-/* ---- names, outputs ---------------------------------------------------------------------------------------------------- */
+/* ---- names, outputs
+ * ---------------------------------------------------------------------------------------------------- */
 
 ht_value *ht_name(ht_graph *g, ht_value *v, const char *format, ...)
 {
@@ -317,7 +322,8 @@ void ht_tap(ht_graph *g, const char *name)
         g->taps[g->n_taps++] = name;
 }
 
-/* ---- finishing --------------------------------------------------------------------------------------------------------- */
+/* ---- finishing
+ * --------------------------------------------------------------------------------------------------------- */
 
 int ht_value_uses(const ht_graph *g, const ht_value *v)
 {

@@ -1,10 +1,11 @@
 /* graph.h - a denoiser as a graph of operations, built by model code that reads like the paper.
  *
- * Values are edges: a shape, a dtype, and a dependency set, a subset of {t, cond, x}.  From the sets the graph falls into stages by itself:
- * what depends on {t} alone runs once per timestep of a schedule (TFMQ-DM's temporal information block), what depends on {cond} alone once per
- * prompt or class, {t, cond} once per pair, the rest every step.
+ * Values are edges: a shape, a dtype, and a dependency set, a subset of {t, cond, x}.  From the sets the graph falls
+ * into stages by itself: what depends on {t} alone runs once per timestep of a schedule (TFMQ-DM's temporal information
+ * block), what depends on {cond} alone once per prompt or class, {t, cond} once per pair, the rest every step.
  *
- * Errors stick: the first one stays on the graph, later calls do nothing and return NULL or their input, ht_graph_finish reports it. */
+ * Errors stick: the first one stays on the graph, later calls do nothing and return NULL or their input,
+ * ht_graph_finish reports it. */
 #ifndef HT_GRAPH_GRAPH_H
 #define HT_GRAPH_GRAPH_H
 
@@ -31,18 +32,18 @@ typedef enum ht_activation { HT_ACT_NONE, HT_ACT_SILU } ht_activation;
 
 /* Attributes.  Each operation reads the part that is its own; ops.def says which. */
 typedef struct ht_attrs {
-    int kernel, stride;                              /* conv2d: square kernels */
-    int pad_top, pad_left, pad_bottom, pad_right;    /* conv2d: zeros around the input (after upsampling) */
-    int upsample;                                    /* conv2d, upsample: nearest, 1 or 2 */
-    int groups;                                      /* group_norm */
-    float eps;                                       /* group_norm */
-    ht_activation activation;                        /* group_norm, silu: applied last */
-    int heads;                                       /* attention */
-    float scale, shift;                              /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
-    int begin, count;                                /* slice: channels begin .. begin+count-1 */
-    int dim;                                         /* timestep_embedding */
-    bool flip_sin_to_cos;                            /* timestep_embedding: cosines first */
-    float freq_shift;                                /* timestep_embedding: diffusers' downscale_freq_shift */
+    int kernel, stride;                           /* conv2d: square kernels */
+    int pad_top, pad_left, pad_bottom, pad_right; /* conv2d: zeros around the input (after upsampling) */
+    int upsample;                                 /* conv2d, upsample: nearest, 1 or 2 */
+    int groups;                                   /* group_norm */
+    float eps;                                    /* group_norm */
+    ht_activation activation;                     /* group_norm, silu: applied last */
+    int heads;                                    /* attention */
+    float scale, shift;   /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
+    int begin, count;     /* slice: channels begin .. begin+count-1 */
+    int dim;              /* timestep_embedding */
+    bool flip_sin_to_cos; /* timestep_embedding: cosines first */
+    float freq_shift;     /* timestep_embedding: diffusers' downscale_freq_shift */
 } ht_attrs;
 
 typedef struct ht_value ht_value;
@@ -68,12 +69,14 @@ struct ht_op {
     ht_attrs attrs;
 };
 
-/* ---- building ---------------------------------------------------------------------------------------------------------- */
+/* ---- building
+ * ---------------------------------------------------------------------------------------------------------- */
 
 /* A graph lives in its arena, which must outlive it.  NULL: out of memory. */
 ht_graph *ht_graph_create(ht_arena *arena);
 
-/* A parameter of a layer as the checkpoint has it.  A struct of these mirrors a block; a table binds it (graph/weights.h). */
+/* A parameter of a layer as the checkpoint has it.  A struct of these mirrors a block; a table binds it
+ * (graph/weights.h). */
 typedef struct ht_linear_weights {
     const ht_tensor *weight, *bias; /* [out,in] (or [out,in,1,1]), [out] or NULL */
 } ht_linear_weights;
@@ -87,7 +90,7 @@ typedef struct ht_norm_weights {
 } ht_norm_weights;
 
 typedef struct ht_conv_shape {
-    int stride;                                   /* 0 means 1 */
+    int stride; /* 0 means 1 */
     int pad_top, pad_left, pad_bottom, pad_right;
 } ht_conv_shape;
 
@@ -96,52 +99,60 @@ ht_value *ht_input(ht_graph *g, const char *name, int ndim, const int64_t *shape
 /* The timestep: one number for all images of a run.  [1,1], depends on {t}. */
 ht_value *ht_timestep(ht_graph *g);
 
-/* Sinusoidal embedding of t [n,1] -> [n,dim] (DDPM; diffusers' get_timestep_embedding), in float32 as the libraries compute it. */
+/* Sinusoidal embedding of t [n,1] -> [n,dim] (DDPM; diffusers' get_timestep_embedding), in float32 as the libraries
+ * compute it. */
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift);
-ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table);                             /* [n,1], [rows,c] -> [n,c] */
-ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w);                                /* [...,in] -> [...,out] */
-ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_shape shape);             /* [n,h,w,in] -> [n,h',w',out] */
-ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps);       /* shape of x */
-ht_value *ht_silu(ht_graph *g, ht_value *x);                                                              /* x * sigmoid(x) */
-ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift);                                  /* x * scale + shift */
-ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                                                  /* same shapes; [1,c] + [n,c] broadcasts */
-ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);                                            /* [n,h,w,c] + [n or 1,c] */
-ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale, ht_value *shift);                     /* x * (1 + scale row) + shift row */
-ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count);                                       /* channels */
-ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);                                               /* along channels */
-ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);                                              /* nearest, [n,h,w,c] */
-ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                                                          /* 2x2 stride 2, h and w rounded down */
-ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape);                           /* same elements, same channels */
+ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table); /* [n,1], [rows,c] -> [n,c] */
+ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w);    /* [...,in] -> [...,out] */
+ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w,
+                    ht_conv_shape shape); /* [n,h,w,in] -> [n,h',w',out] */
+ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps); /* shape of x */
+ht_value *ht_silu(ht_graph *g, ht_value *x);                                                        /* x * sigmoid(x) */
+ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * scale + shift */
+ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
+ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
+ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale,
+                         ht_value *shift);                                      /* x * (1 + scale row) + shift row */
+ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count);             /* channels */
+ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);                     /* along channels */
+ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);                    /* nearest, [n,h,w,c] */
+ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                                /* 2x2 stride 2, h and w rounded down */
+ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape); /* same elements, same channels */
 /* softmax(q k^T * scale) v per head.   q [n,tq,heads*d], k, v [n,tk,heads*d] -> [n,tq,heads*d] */
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
 
-/* Name a value (printf-style): taps, traces and reports use it.  Layers name their output after their weight by themselves.  Returns v. */
+/* Name a value (printf-style): taps, traces and reports use it.  Layers name their output after their weight by
+ * themselves.  Returns v. */
 ht_value *ht_name(ht_graph *g, ht_value *v, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* Record an error; the first one stays. */
 void ht_graph_fail(ht_graph *g, ht_status status, const char *format, ...) __attribute__((format(printf, 3, 4)));
 
 /* The output of the graph. */
 void ht_output_value(ht_graph *g, ht_value *v, const char *name);
-/* Keep the value of this name until the end of the run so that it can be read.  Unknown names fail in ht_graph_finish. */
+/* Keep the value of this name until the end of the run so that it can be read.  Unknown names fail in ht_graph_finish.
+ */
 void ht_tap(ht_graph *g, const char *name);
 
 /* Infer stages, fuse, drop what nothing uses.  The first error of all calls before. */
 ht_status ht_graph_finish(ht_graph *g, bool fuse);
 
-/* ---- reading, after finish --------------------------------------------------------------------------------------------- */
+/* ---- reading, after finish
+ * --------------------------------------------------------------------------------------------- */
 
 int ht_graph_ops(const ht_graph *g);
-const ht_op *ht_graph_op(const ht_graph *g, int i);    /* in an order of execution */
+const ht_op *ht_graph_op(const ht_graph *g, int i); /* in an order of execution */
 int ht_graph_values(const ht_graph *g);
 const ht_value *ht_graph_value(const ht_graph *g, int id);
 const ht_value *ht_graph_find(const ht_graph *g, const char *name); /* NULL if absent */
 const ht_value *ht_graph_output(const ht_graph *g);
 
 const char *ht_op_kind_name(ht_op_kind kind);
+bool ht_op_is_view(const ht_op *op);       /* its output is its input's memory: nothing to run */
 int64_t ht_value_count(const ht_value *v); /* elements */
 double ht_op_macs(const ht_op *op);        /* multiply-accumulates of one image */
 
-/* One line an operation, in order: "%7 conv2d [2,8,8,16] <- %3 [2,8,8,16] ...".  For tests and reports; freed with the arena. */
+/* One line an operation, in order: "%7 conv2d [2,8,8,16] <- %3 [2,8,8,16] ...".  For tests and reports; freed with the
+ * arena. */
 char *ht_graph_print(const ht_graph *g, ht_arena *arena);
 
 #endif

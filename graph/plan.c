@@ -1,5 +1,6 @@
-/* plan.c - memory for values: lifetimes from the order of operations, offsets greedily by size (largest first, lowest gap that fits;
- * Pisarchyk and Lee, arXiv:2001.03288, section 5.2), which on U-Nets comes within a few percent of the widest moment. */
+/* plan.c - memory for values: lifetimes from the order of operations, offsets greedily by size (largest first, lowest
+ * gap that fits; Pisarchyk and Lee, arXiv:2001.03288, section 5.2), which on U-Nets comes within a few percent of the
+ * widest moment. */
 #include "graph/plan.h"
 
 #include <stdint.h>
@@ -16,15 +17,15 @@ typedef struct span {
 /* The value whose memory v is. */
 static const ht_value *source(const ht_value *v)
 {
-    while (v->producer && v->producer->kind == HT_OP_reshape)
+    while (v->producer && ht_op_is_view(v->producer))
         v = v->producer->in[HT_IN_X];
     return v;
 }
 
 static bool bytes_of(const ht_value *v, size_t *bytes)
 {
-    return ht_mul_size((size_t)ht_value_count(v), sizeof(float), bytes) && ht_add_size(*bytes, HT_PLAN_ALIGN - 1, bytes) &&
-           (*bytes = *bytes / HT_PLAN_ALIGN * HT_PLAN_ALIGN, true);
+    return ht_mul_size((size_t)ht_value_count(v), sizeof(float), bytes) &&
+           ht_add_size(*bytes, HT_PLAN_ALIGN - 1, bytes) && (*bytes = *bytes / HT_PLAN_ALIGN * HT_PLAN_ALIGN, true);
 }
 
 static bool find_spans(const ht_graph *g, span *spans)
@@ -33,10 +34,10 @@ static bool find_spans(const ht_graph *g, span *spans)
         const ht_op *op = ht_graph_op(g, i);
         ht_stage stage = ht_stage_of(op->out->deps);
         span *out = &spans[source(op->out)->id];
-        if (op->kind != HT_OP_reshape)
+        if (!ht_op_is_view(op))
             *out = (span){.value = op->out, .stage = stage, .first = i, .last = i};
         out->crosses |= op->out->tapped;
-        if (op->kind != HT_OP_reshape && !bytes_of(op->out, &out->bytes))
+        if (!ht_op_is_view(op) && !bytes_of(op->out, &out->bytes))
             return false;
         for (int j = 0; j < HT_INPUTS; j++) {
             if (!op->in[j] || op->in[j]->data)

@@ -1,11 +1,12 @@
-/* shapes.c - the shape rule of every operation: it validates, names the dimension that is wrong, and gives the output's shape. */
+/* shapes.c - the shape rule of every operation: it validates, names the dimension that is wrong, and gives the output's
+ * shape. */
 #include <stdio.h>
 #include <string.h>
 
 #include "graph/graph_private.h"
 
-/* One accumulator of an integer kernel holds 255 * 128 * 2^16 < 2^31: no window may have more inputs than that. */
-enum { MAX_DEPTH = 1 << 16 };
+/* Inputs of one output: more than any model has, few enough that index arithmetic on them is far from overflow. */
+enum { MAX_DEPTH = 1 << 24 };
 
 static int64_t channels(const ht_value *v)
 {
@@ -28,8 +29,9 @@ static bool wrong(ht_graph *g, const ht_op *op, const char *what)
     const ht_value *x = op->in[HT_IN_X], *other = NULL;
     for (int i = 1; i < HT_INPUTS && !other; i++)
         other = op->in[i];
-    ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s %s%s%s%s%s: %s", ht_op_rows[op->kind].name, x->name, shape_text(x, a, sizeof a),
-                  other ? " with " : "", other ? other->name : "", other ? " " : "", other ? shape_text(other, b, sizeof b) : "", what);
+    ht_graph_fail(g, HT_ERR_SHAPE, "%s of %s %s%s%s%s%s: %s", ht_op_rows[op->kind].name, x->name,
+                  shape_text(x, a, sizeof a), other ? " with " : "", other ? other->name : "", other ? " " : "",
+                  other ? shape_text(other, b, sizeof b) : "", what);
     return false;
 }
 
@@ -187,7 +189,8 @@ static bool slice_shape(ht_graph *g, ht_op *op, ht_value *out)
 static bool concat_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *a = op->in[HT_IN_X], *b = op->in[HT_IN_X2];
-    if (a->ndim != b->ndim || a->batched != b->batched || memcmp(a->shape, b->shape, (size_t)(a->ndim - 1) * sizeof *a->shape))
+    if (a->ndim != b->ndim || a->batched != b->batched ||
+        memcmp(a->shape, b->shape, (size_t)(a->ndim - 1) * sizeof *a->shape))
         return wrong(g, op, "all dimensions but the channels must agree");
     copy_shape(out, a);
     out->shape[a->ndim - 1] += channels(b);
@@ -233,6 +236,11 @@ const ht_op_row ht_op_rows[HT_OP_KINDS] = {
 const char *ht_op_kind_name(ht_op_kind kind)
 {
     return ht_op_rows[kind].name;
+}
+
+bool ht_op_is_view(const ht_op *op)
+{
+    return ht_op_rows[op->kind].traits & HT_IS_VIEW;
 }
 
 double ht_op_macs(const ht_op *op)

@@ -1,4 +1,5 @@
-/* Graphs: errors stick, stages follow from dependencies, fusion computes the same bits with fewer operations, the memory plan never lets two values meet. */
+/* Graphs: errors stick, stages follow from dependencies, fusion computes the same bits with fewer operations, the
+ * memory plan never lets two values meet. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -40,28 +41,34 @@ static const ht_tensor *tensor(const char *name, int ndim, const int64_t *shape)
     float *data = ht_alloc_array(arena, count, sizeof *data);
     assert_true(t && data);
     ht_mt19937_randn(&rng, count, data);
-    *t = (ht_tensor){.name = name, .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
+    *t = (ht_tensor){
+        .name = name, .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
     memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
     return t;
 }
 
-#define TENSOR(name, ...) tensor(name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+#define TENSOR(name, ...)                                                                                              \
+    tensor(name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
 static ht_conv_weights conv(const char *name, int in, int out, int k)
 {
     return (ht_conv_weights){TENSOR(name, out, in, k, k), TENSOR("bias", out)};
 }
 
-/* A small U-Net's worth of patterns: time row, two resnet convolutions, a skip that is concatenated, upsampling, attention. */
+/* A small U-Net's worth of patterns: time row, two resnet convolutions, a skip that is concatenated, upsampling,
+ * attention. */
 static ht_graph *small_unet(bool fuse, bool tap)
 {
     ht_mt19937_seed(&rng, 5); /* the same weights each time */
     ht_graph *g = ht_graph_create(arena);
     ht_norm_weights n8 = {TENSOR("n8", C), TENSOR("n8b", C)}, n16 = {TENSOR("n16", 2 * C), TENSOR("n16b", 2 * C)};
-    ht_conv_weights conv1 = conv("conv1.weight", C, C, 3), conv2 = conv("conv2.weight", C, C, 3), up = conv("up.weight", C, C, 3);
+    ht_conv_weights conv1 = conv("conv1.weight", C, C, 3), conv2 = conv("conv2.weight", C, C, 3),
+                    up = conv("up.weight", C, C, 3);
     ht_conv_weights shortcut = conv("shortcut.weight", 2 * C, C, 1), last = conv("last.weight", 2 * C, C, 3);
-    ht_linear_weights time1 = {TENSOR("time1.weight", E, C), TENSOR("b", E)}, row = {TENSOR("row.weight", C, E), TENSOR("b", C)};
-    ht_linear_weights q = {TENSOR("q.weight", C, C), TENSOR("b", C)}, out = {TENSOR("out.weight", C, C), TENSOR("b", C)};
+    ht_linear_weights time1 = {TENSOR("time1.weight", E, C), TENSOR("b", E)},
+                      row = {TENSOR("row.weight", C, E), TENSOR("b", C)};
+    ht_linear_weights q = {TENSOR("q.weight", C, C), TENSOR("b", C)},
+                      out = {TENSOR("out.weight", C, C), TENSOR("b", C)};
     ht_value *x = ht_input(g, "x", 4, (int64_t[]){N, H, W, C}, HT_DEPENDS_X);
     ht_value *temb = ht_silu(g, ht_linear(g, ht_timestep_embedding(g, ht_timestep(g), C, false, 1), &time1));
     ht_value *h = ht_conv2d(g, ht_silu(g, ht_group_norm(g, x, &n8, 2, 1e-6f)), &conv1, (ht_conv_shape){1, 1, 1, 1, 1});
@@ -74,7 +81,8 @@ static ht_graph *small_unet(bool fuse, bool tap)
     h = ht_add(g, ht_reshape(g, a, 4, (int64_t[]){N, H, W, C}), h);
     ht_value *pooled = ht_conv2d(g, ht_upsample(g, ht_avg_pool(g, h), 2), &up, (ht_conv_shape){1, 1, 1, 1, 2});
     ht_value *cat = ht_concat(g, pooled, h);
-    ht_value *y = ht_conv2d(g, ht_silu(g, ht_group_norm(g, cat, &n16, 4, 1e-6f)), &last, (ht_conv_shape){1, 1, 1, 1, 1});
+    ht_value *y =
+        ht_conv2d(g, ht_silu(g, ht_group_norm(g, cat, &n16, 4, 1e-6f)), &last, (ht_conv_shape){1, 1, 1, 1, 1});
     ht_output_value(g, ht_add(g, ht_conv2d(g, cat, &shortcut, (ht_conv_shape){0}), y), "out");
     if (tap)
         ht_tap(g, "conv2");
@@ -147,15 +155,17 @@ static void stages_follow_from_dependencies(void **state)
     const ht_graph *g = small_unet(true, false);
     for (int i = 0; i < ht_graph_ops(g); i++) {
         const ht_op *op = ht_graph_op(g, i);
-        bool temporal = !strcmp(op->out->name, "time1") || !strcmp(op->out->name, "row") || op->kind == HT_OP_timestep_embedding || op->kind == HT_OP_silu;
+        bool temporal = !strcmp(op->out->name, "time1") || !strcmp(op->out->name, "row") ||
+                        op->kind == HT_OP_timestep_embedding || op->kind == HT_OP_silu;
         assert_int_equal(ht_stage_of(op->out->deps), temporal ? HT_STAGE_T : HT_STAGE_STEP);
     }
-    assert_int_equal(ht_stage_of(0), HT_STAGE_COND);
+    assert_int_equal(ht_stage_of(0), HT_STAGE_ONCE);
     assert_int_equal(ht_stage_of(HT_DEPENDS_COND), HT_STAGE_COND);
     assert_int_equal(ht_stage_of(HT_DEPENDS_T | HT_DEPENDS_COND), HT_STAGE_T_COND);
 }
 
-/* A class row added to the time embedding must not pull it out of the {t} stage, nor make a product of one row compute n. */
+/* A class row added to the time embedding must not pull it out of the {t} stage, nor make a product of one row compute
+ * n. */
 static void a_sum_with_a_row_per_image_leaves_the_time_embedding_its_table(void **state)
 {
     (void)state;
@@ -202,7 +212,8 @@ static void check_plan(const ht_graph *g)
             if (a->kind == HT_OP_reshape || b->kind == HT_OP_reshape || pa->area != pb->area)
                 continue;
             bool apart = pa->offset + bytes_of(a->out) <= pb->offset || pb->offset + bytes_of(b->out) <= pa->offset;
-            bool alive = pa->area != HT_AREA_WORK || (last_use(g, a->out) >= j && ht_stage_of(a->out->deps) == ht_stage_of(b->out->deps));
+            bool alive = pa->area != HT_AREA_WORK ||
+                         (last_use(g, a->out) >= j && ht_stage_of(a->out->deps) == ht_stage_of(b->out->deps));
             if (!apart && alive)
                 fail_msg("%s and %s share memory while both are needed", a->out->name, b->out->name);
         }
@@ -240,8 +251,10 @@ static void the_first_error_sticks_and_names_the_shapes(void **state)
     assert_null(ht_silu(g, ht_add(g, y, x)));
     ht_graph_fail(g, HT_ERR_ARGUMENT, "a later error");
     assert_int_equal(ht_graph_finish(g, true), HT_ERR_SHAPE);
-    assert_string_equal(ht_error_message(), "conv2d of sample [1,8,8,3] with conv_in.weight [8,4,3,3]: input channels and the weight's second "
-                                            "dimension differ");
+    assert_string_equal(
+        ht_error_message(),
+        "conv2d of sample [1,8,8,3] with conv_in.weight [8,4,3,3]: input channels and the weight's second "
+        "dimension differ");
 }
 
 static void an_unknown_tap_is_an_error(void **state)
@@ -270,7 +283,9 @@ static void a_graph_prints_a_line_an_operation(void **state)
     ht_value *x = ht_input(g, "x", 4, (int64_t[]){1, 2, 2, 4}, HT_DEPENDS_X);
     ht_output_value(g, ht_silu(g, ht_group_norm(g, x, &n, 2, 1e-5f)), "out");
     assert_int_equal(ht_graph_finish(g, true), HT_OK);
-    assert_string_equal(ht_graph_print(g, arena), "%4[1,2,2,4] = group_norm %0[1,2,2,4] norm.weight[4] norm.bias[4] groups=2 silu  # step: out\n");
+    assert_string_equal(
+        ht_graph_print(g, arena),
+        "%4[1,2,2,4] = group_norm %0[1,2,2,4] norm.weight[4] norm.bias[4] groups=2 silu  # step: out\n");
 }
 
 int main(void)

@@ -162,6 +162,22 @@ static void log_is_within_3_ulp_of_the_long_double_one(void **state)
     }
 }
 
+static void exponential_is_within_three_ulps(void **state)
+{
+    ht_mt19937 g;
+    (void)state;
+    assert_true(ht_exp(0) == 1);
+    ht_mt19937_seed(&g, 3);
+    for (int i = 0; i < 50000; i++) {
+        double u[2];
+        ht_mt19937_rand_f64(&g, 2, u);
+        double xs[] = {1400 * u[0] - 700, 20 * u[0] - 10, ldexp(u[0] - 0.5, -(int)(u[1] * 40))};
+        for (int k = 0; k < 3; k++)
+            if (!(ulps(ht_exp(xs[k]), expl(xs[k])) <= 3))
+                fail_msg("exp(%a) is %a", xs[k], ht_exp(xs[k]));
+    }
+}
+
 /* sin and cos of turns by the identity with the angle left after whole quarter turns, which is exact. */
 static void sine_and_cosine_are_within_3_ulp_of_the_long_double_ones(void **state)
 {
@@ -537,6 +553,7 @@ static void image_noise_has_normal_moments(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(exponential_is_within_three_ulps),
         cmocka_unit_test(mt19937_gives_the_published_words),
         cmocka_unit_test(philox_gives_the_published_words),
         cmocka_unit_test(log_is_within_3_ulp_of_the_long_double_one),

@@ -1,5 +1,6 @@
 /* Sessions: an image depends on (model, seed, settings) alone, and the sampling loop allocates nothing.
  * Linked with --wrap of the allocator (Makefile), so that allocations can be counted. */
+#include <pthread.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,11 +11,12 @@
 
 #include <cmocka.h>
 
+#include "cpu/cpu.h"
 #include "sampler/session.h"
 
 enum { SIDE = 32, PIXELS = SIDE * SIDE * 3 };
 
-static long allocations;
+static _Atomic long allocations;
 void *__real_malloc(size_t size);
 void *__real_calloc(size_t n, size_t size);
 void *__real_realloc(void *p, size_t size);
@@ -96,7 +98,8 @@ static void same_pixels_at_any_batch_size(void **state)
 static void image_i_is_the_same_whichever_image_is_first(void **state)
 {
     (void)state;
-    float *all = sample((ht_session_options){.batch = 4}, 0, 6, 0), *some = sample((ht_session_options){.batch = 3}, 2, 4, 0);
+    float *all = sample((ht_session_options){.batch = 4}, 0, 6, 0),
+          *some = sample((ht_session_options){.batch = 3}, 2, 4, 0);
     assert_memory_equal(some, all + 2 * PIXELS, sizeof *some * 4 * PIXELS);
     free(all);
     free(some);
@@ -114,21 +117,54 @@ static void same_pixels_at_any_number_of_threads(void **state)
     free(want);
 }
 
-static void same_pixels_with_every_instruction_set(void **state)
+/* One evaluation at 8x8, where the scalar kernels take their time but not minutes. */
+static void evaluate_small(const char *isa, float *out)
+{
+    ht_session *s;
+    float x[8 * 8 * 3], t = 321;
+    for (int i = 0; i < 8 * 8 * 3; i++)
+        x[i] = (float)(i * 7919 % 1000) / 500 - 1;
+    if (ht_session_open(model, &(ht_session_options){.height = 8, .width = 8, .isa = isa}, &s) ||
+        ht_predict(s, 1, x, &t, NULL, out))
+        fail_msg("%s", ht_error_message());
+    ht_session_close(s);
+}
+
+static void same_bits_with_every_instruction_set(void **state)
+{
+    float want[8 * 8 * 3], got[8 * 8 * 3];
+    (void)state;
+    evaluate_small("scalar", want);
+    for (int isa = HT_ISA_SCALAR + 1; isa <= (int)ht_cpu_detect(); isa++) {
+        evaluate_small(ht_isa_name((ht_isa)isa), got);
+        assert_memory_equal(got, want, sizeof got);
+    }
+    print_message("%d instruction sets compared with scalar, of %d\n", (int)ht_cpu_detect(), HT_ISAS - 1);
+}
+
+static void *sample_in_a_thread(void *images)
+{
+    ht_session *s;
+    if (ht_session_open(model, &(ht_session_options){.batch = 2}, &s))
+        return NULL;
+    ht_status status = ht_sample(s, &(ht_sample_options){.steps = 2, .seed = 11}, 0, 2, images);
+    ht_session_close(s);
+    return status ? NULL : images;
+}
+
+static void sessions_of_one_model_run_side_by_side(void **state)
 {
     (void)state;
-    static const char *const isas[] = {"avx2", "avx512"};
-    float *want = sample((ht_session_options){.batch = 1, .isa = "scalar"}, 0, 1, 0);
-    for (size_t i = 0; i < sizeof isas / sizeof *isas; i++) {
-        ht_session *probe;
-        if (ht_session_open(model, &(ht_session_options){.isa = isas[i]}, &probe)) {
-            print_message("%s\n", ht_error_message());
-            continue;
-        }
-        ht_session_close(probe);
-        float *got = sample((ht_session_options){.batch = 1, .isa = isas[i]}, 0, 1, 0);
-        assert_memory_equal(got, want, sizeof *got * PIXELS);
-        free(got);
+    static float images[2][2 * PIXELS];
+    float *want = sample((ht_session_options){.batch = 2}, 0, 2, 0);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, sample_in_a_thread, images[i]), 0);
+    for (int i = 0; i < 2; i++) {
+        void *done;
+        assert_int_equal(pthread_join(threads[i], &done), 0);
+        assert_non_null(done);
+        assert_memory_equal(images[i], want, sizeof images[i]);
     }
     free(want);
 }
@@ -191,8 +227,8 @@ static void options_out_of_range_are_named(void **state)
         ht_session_options options;
         const char *words;
     } rows[] = {
-        {{.batch = -1}, "batch -1"},           {{.threads = -2}, "threads -2"},          {{.height = 30}, "height 30"},
-        {{.width = 100000}, "width 100000"},   {{.backend = "opencl"}, "\"opencl\""},    {{.isa = "sse9"}, "\"sse9\""},
+        {{.batch = -1}, "batch -1"},         {{.threads = -2}, "threads -2"},       {{.height = 30}, "height 30"},
+        {{.width = 100000}, "width 100000"}, {{.backend = "opencl"}, "\"opencl\""}, {{.isa = "sse9"}, "\"sse9\""},
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         ht_session *s;
@@ -215,7 +251,9 @@ static void a_progress_callback_can_stop_the_run(void **state)
     float image[PIXELS];
     int calls = 0;
     assert_int_equal(ht_session_open(model, NULL, &s), HT_OK);
-    assert_int_equal(ht_sample(s, &(ht_sample_options){.steps = 10, .progress = stop_at_once, .user = &calls}, 0, 1, image), HT_ERR_CANCELLED);
+    assert_int_equal(
+        ht_sample(s, &(ht_sample_options){.steps = 10, .progress = stop_at_once, .user = &calls}, 0, 1, image),
+        HT_ERR_CANCELLED);
     assert_int_equal(calls, 1);
     ht_session_close(s);
 }
@@ -226,7 +264,8 @@ int main(void)
         cmocka_unit_test(same_pixels_at_any_batch_size),
         cmocka_unit_test(image_i_is_the_same_whichever_image_is_first),
         cmocka_unit_test(same_pixels_at_any_number_of_threads),
-        cmocka_unit_test(same_pixels_with_every_instruction_set),
+        cmocka_unit_test(same_bits_with_every_instruction_set),
+        cmocka_unit_test(sessions_of_one_model_run_side_by_side),
         cmocka_unit_test(fusion_changes_no_bit),
         cmocka_unit_test(a_step_allocates_nothing),
         cmocka_unit_test(memory_of_a_run_does_not_grow_with_its_steps),

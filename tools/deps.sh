@@ -11,7 +11,7 @@ packages="gcc libc6-dev make libstb-dev libjansson-dev zlib1g-dev libcmocka-dev"
 case "${1:-}" in
 "") ;;
 lint) packages="$packages clang clang-tidy clang-format cppcheck libomp-dev" ;;
-fuzz) packages="$packages clang libomp-dev" ;;
+fuzz) packages="$packages clang libclang-rt-dev libomp-dev" ;;
 valgrind) packages="$packages valgrind" ;;
 *)
     echo "tools/deps.sh: unknown argument '$1' (lint, fuzz, valgrind, or none)" >&2
