@@ -52,8 +52,7 @@ typedef struct measurement {
 
 /* What a model is fed: noise-like numbers, the middle of the schedule, class 0. */
 typedef struct inputs {
-    float *x, *t, *out, *embeddings;
-    int64_t *labels;
+    float *x, *t, *out, *embeddings, *labels;
 } inputs;
 
 static void free_inputs(inputs *in)
@@ -73,7 +72,7 @@ static bool make_inputs(inputs *in, const ht_model_info *m, const ht_session_inf
                    .t = calloc(n, sizeof(float)),
                    .out = calloc(pixels * (size_t)m->out_channels, sizeof(float)),
                    .embeddings = calloc(n * (size_t)m->class_embed_dim + 1, sizeof(float)),
-                   .labels = calloc(n, sizeof(int64_t))};
+                   .labels = calloc(n, sizeof(float))};
     if (!in->x || !in->t || !in->out || !in->embeddings || !in->labels)
         return false;
     uint32_t state = 1;
@@ -99,19 +98,20 @@ static ht_status evaluate(ht_session *session, const ht_model_info *m, const ht_
     return ht_predict(session, s->batch, in->x, in->t, &cond, in->out);
 }
 
+/* An operation's part of one evaluation: the time embedding's, which ran once for all of them, is next to nothing. */
 static void add_kind(measurement *r, const ht_op_info *op)
 {
     int k = 0;
+    double evaluations = r->runs + 1, times = (double)op->runs / evaluations; /* one to touch the memory */
     while (k < r->kinds && strcmp(r->kind[k].kind, op->kind))
         k++;
     if (k == MAX_KINDS)
         return;
     if (k == r->kinds)
         r->kind[r->kinds++] = (kind_total){.kind = op->kind};
-    r->kind[k].macs += op->macs * r->batch;
-    if (op->runs)
-        r->kind[k].seconds += op->seconds / (double)op->runs;
-    r->macs += op->macs;
+    r->kind[k].macs += op->macs * times * r->batch;
+    r->kind[k].seconds += op->seconds / evaluations;
+    r->macs += op->macs * times;
 }
 
 static int compare_kinds(const void *a, const void *b)
@@ -126,8 +126,7 @@ static void add_kinds(measurement *r, const ht_session *session, int ops, double
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
-        if (strcmp(op.stage, "once")) /* those ran when the session was opened */
-            add_kind(r, &op);
+        add_kind(r, &op);
     }
     qsort(r->kind, (size_t)r->kinds, sizeof *r->kind, compare_kinds);
     for (int k = 0; k < r->kinds; k++) {
@@ -155,17 +154,20 @@ static ht_status time_runs(ht_session *session, const ht_model_info *m, const in
     return status;
 }
 
-static ht_status measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak,
-                                 measurement *r)
+/* Returns the exit code. */
+static int measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak,
+                           measurement *r)
 {
     ht_session_info s;
     inputs in;
     ht_session_get_info(session, &s);
     double *times = calloc(MAX_RUNS, sizeof *times);
-    ht_status status = HT_ERR_MEMORY;
-    if (make_inputs(&in, m, &s) && times)
-        status = time_runs(session, m, &in, b->seconds, times, &r->runs);
-    if (!status) {
+    int code = EXIT_SUCCESS;
+    if (!make_inputs(&in, m, &s) || !times)
+        code = report("out of memory for the inputs of a batch of %d", s.batch);
+    else if (time_runs(session, m, &in, b->seconds, times, &r->runs))
+        code = report_failure();
+    if (!code) {
         qsort(times, (size_t)r->runs, sizeof *times, compare_doubles);
         r->median = (times[(r->runs - 1) / 2] + times[r->runs / 2]) / 2;
         r->best = times[0];
@@ -176,7 +178,7 @@ static ht_status measure_session(const bench_settings *b, ht_session *session, c
     }
     free_inputs(&in);
     free(times);
-    return status;
+    return code;
 }
 
 static json_t *measurement_json(const measurement *r, double peak)
@@ -205,7 +207,8 @@ static void print_measurement(const measurement *r, double peak)
         const kind_total *kind = &r->kind[k];
         printf("  %-20s %8.3f ms %5.1f %%", kind->kind, kind->seconds * 1e3, 100 * kind->seconds / r->median);
         if (kind->macs > 0 && kind->seconds > 0)
-            printf(" %8.1f GFLOP/s", 2e-9 * kind->macs / kind->seconds);
+            printf(" %8.1f GFLOP/s, %.0f %% of peak", 2e-9 * kind->macs / kind->seconds,
+                   200 * kind->macs / kind->seconds / peak);
         printf("\n");
     }
 }
@@ -224,15 +227,13 @@ static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch
     ht_model_info m;
     ht_model_get_info(model, &m);
     measurement r = {0};
-    ht_status status = measure_session(b, session, &m, peak, &r);
-    if (!status && results)
+    int code = measure_session(b, session, &m, peak, &r);
+    if (!code && results)
         json_array_append_new(results, measurement_json(&r, peak));
-    else if (!status)
+    else if (!code)
         print_measurement(&r, peak);
     ht_session_close(session);
-    if (status == HT_ERR_MEMORY)
-        return report("out of memory");
-    return status ? report_failure() : EXIT_SUCCESS;
+    return code;
 }
 
 /* The most memory this process has had, in MB.  Not getrusage's: that counts what the process was before its exec. */

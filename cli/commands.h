@@ -3,6 +3,7 @@
 #define HALFTONE_CLI_COMMANDS_H
 
 #include "cli/options.h"
+#include "cli/report.h"
 #include "halftone.h"
 
 extern const command sample_command, predict_command, info_command, bench_command;
@@ -25,11 +26,6 @@ typedef struct run_settings {
 /* clang-format on */
 
 ht_session_options run_session_options(const run_settings *run);
-
-/* One line on stderr, "halftone: WORDS".  Returns 1, the exit code. */
-int report(const char *format, ...) __attribute__((format(printf, 1, 2)));
-/* The library's message. */
-int report_failure(void);
 
 /* One JSON object and a newline on stdout; takes the object.  NULL (out of memory while it was built) is a failure.
  * Returns the exit code. */

@@ -66,6 +66,9 @@ static void print_model(const char *path, const ht_model_info *m)
 {
     printf("%s: %s\n", path, m->class_name);
     printf("  scheduler    %s\n", m->scheduler ? m->scheduler : "none; DDIM with its defaults is used");
+    printf("  sampler      %s\n", m->sampler);
+    if (m->decoder)
+        printf("  decoder      %s, which this version does not have: samples are latents\n", m->decoder);
     printf("  sample       %dx%d, %d channels; %d out\n", m->width, m->height, m->in_channels, m->out_channels);
     if (m->takes_class && m->num_classes)
         printf("  classes      %d\n", m->num_classes);
@@ -140,10 +143,11 @@ static json_t *kernels_json(const ht_session *session, int ops)
 static json_t *info_json(const info_settings *o, const ht_model_info *m, const ht_session *session,
                          const ht_session_info *s)
 {
-    json_t *object = json_pack("{s:s, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", o->model, "class",
-                               m->class_name, "scheduler", m->scheduler, "in_channels", m->in_channels, "out_channels",
-                               m->out_channels, "height", m->height, "width", m->width, "num_classes", m->num_classes,
-                               "parameters", (json_int_t)m->parameters, "weight_bytes", (json_int_t)m->weight_bytes);
+    json_t *object = json_pack("{s:s, s:s, s:s?, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", o->model,
+                               "class", m->class_name, "scheduler", m->scheduler, "sampler", m->sampler, "decoder",
+                               m->decoder, "in_channels", m->in_channels, "out_channels", m->out_channels, "height",
+                               m->height, "width", m->width, "num_classes", m->num_classes, "parameters",
+                               (json_int_t)m->parameters, "weight_bytes", (json_int_t)m->weight_bytes);
     json_t *running = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "backend", s->backend, "isa", s->isa,
                                 "threads", s->threads, "batch", s->batch, "height", s->height, "width", s->width,
                                 "packed_bytes", (json_int_t)s->packed_bytes, "activation_bytes",

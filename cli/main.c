@@ -1,8 +1,6 @@
 /* main.c - the program: finds the command, hands it its settings, makes sure that what it printed arrived. */
-#include <ctype.h>
 #include <errno.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,25 +9,6 @@
 #include "cli/commands.h"
 
 static const command *const commands[] = {&sample_command, &predict_command, &info_command, &bench_command, NULL};
-
-int report(const char *format, ...)
-{
-    char text[1100];
-    va_list args;
-    va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
-    va_end(args);
-    for (char *s = text; *s; s++)
-        if (iscntrl((unsigned char)*s))
-            *s = '?';
-    fprintf(stderr, "halftone: %s\n", text);
-    return EXIT_FAILURE;
-}
-
-int report_failure(void)
-{
-    return report("%s", ht_error_message());
-}
 
 int print_json(json_t *object)
 {

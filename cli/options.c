@@ -13,20 +13,17 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/report.h"
+
 enum { NAME_MAX_LENGTH = 63, NAMES_MAX = 63 };
 
 int options_wrong(const command *c, const char *format, ...)
 {
-    char text[512];
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    int code = report_usage(c->name, format, args);
     va_end(args);
-    for (char *s = text; *s; s++)
-        if (iscntrl((unsigned char)*s))
-            *s = '?';
-    fprintf(stderr, "halftone %s: %s (see halftone %s --help)\n", c->name, text, c->name);
-    return EXIT_USAGE;
+    return code;
 }
 
 bool option_is_last(const option *o)

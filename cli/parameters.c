@@ -28,7 +28,7 @@ static void write_model(FILE *out, const char *model)
     write_value(out, "Model", slash && slash[1] ? slash + 1 : whole);
 }
 
-char *parameters_text(const command *c, const void *settings, const char *model)
+char *parameters_text(const command *c, const void *settings, const char *results, const char *model)
 {
     char *text = NULL, value[OPTION_MAX_TEXT];
     size_t size;
@@ -39,6 +39,7 @@ char *parameters_text(const command *c, const void *settings, const char *model)
     for (const option *o = c->options; !option_is_last(o); o++)
         if (o->record && *option_text(o, settings, value))
             write_value(out, o->record, value);
+    fputs(results, out);
     write_model(out, model);
     fprintf(out, "Version: halftone %s", ht_version());
     if (fclose(out)) {

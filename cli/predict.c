@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 #include "cli/output.h"
 
 typedef struct predict_settings {
@@ -39,29 +40,45 @@ static int print_made(const predict_settings *s, double seconds)
     return EXIT_SUCCESS;
 }
 
+static int on_batch(void *user, int64_t done, int64_t total)
+{
+    (void)user, (void)done, (void)total;
+    return interrupt_signal();
+}
+
+static int predict(const predict_settings *s, ht_model *model)
+{
+    ht_session_options options = run_session_options(&s->run);
+    options.batch = (int)s->batch;
+    double start = seconds_now();
+    ht_status status = ht_predict_file(model, &options, s->input, s->output, on_batch, NULL);
+    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
+        report("interrupted: %s was not written", s->output);
+        return 128 + interrupt_signal();
+    }
+    return status ? report_failure() : print_made(s, seconds_now() - start);
+}
+
 static int run_predict(const void *settings)
 {
     const predict_settings *s = settings;
     ht_model *model;
+    interrupt_watch();
     if (ht_model_open(s->model, s->component, &model))
         return report_failure();
-    int failed = output_check_file(s->output);
-    if (!failed) {
-        ht_session_options options = run_session_options(&s->run);
-        options.batch = (int)s->batch;
-        double start = seconds_now();
-        failed = ht_predict_file(model, &options, s->input, s->output) ? report_failure()
-                                                                       : print_made(s, seconds_now() - start);
-    }
+    int code = output_check_file(s->output);
+    if (!code)
+        code = predict(s, model);
     ht_model_close(model);
-    return failed;
+    return code;
 }
 
 const command predict_command = {
     .name = "predict",
     .summary = "evaluate a model once on the tensors of a file",
-    .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
-                   "forward in diffusers.",
+    .description =
+        "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
+        "forward in diffusers.  Ctrl-C stops after the batch that runs, without a file; the second one kills.",
     .examples = "halftone predict models/cifar10 in.safetensors -o out.safetensors\n"
                 "halftone predict models/cifar10 --component unet in.safetensors -o out.safetensors --isa scalar",
     .options = predict_options,

@@ -1,4 +1,5 @@
 /* sample.c - `halftone sample`: draw images into a picture, a grid, or a folder. */
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,7 @@ static const option sample_options[] = {
     {.name = "output", .letter = 'o', .argument = "PATH", .type = OPTION_TEXT, AT(output), .initial = "halftone.png",
      .help = "X.png: one picture, a grid if n > 1; a folder or DIR/: one PNG an image"},
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
-     .help = "model evaluations an image"},
+     .help = "model evaluations an image; --spacing uniform can take a few more"},
     {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
      .help = "method; default: the model's own"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed",
@@ -47,7 +48,7 @@ static const option sample_options[] = {
      .help = "class, or classes that images take in turn: 3 or 0,1,2"},
     {.name = "eta", .argument = "X", .type = OPTION_REAL, AT(eta), .max = 1, .initial = "0", .record = "Eta",
      .help = "noise that DDIM adds: 0 none, 1 as DDPM"},
-    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad",
+    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad|adm",
      .record = "Spacing", .help = "of timesteps; default: the model's own"},
     {.name = "rng", .argument = "NAME", .type = OPTION_CHOICE, AT(rng), .choices = "philox|torch-cpu|torch-cuda", .initial = "philox",
      .record = "RNG", .help = "noise; torch-*: as diffusers draws it"},
@@ -63,20 +64,21 @@ static const option sample_options[] = {
 
 /* A run of the command. */
 typedef struct job {
-    sample_settings s; /* with what the model decided filled in, as it is recorded */
-    const char *sampler;
+    sample_settings s;   /* with what the model decided filled in, as it is recorded */
+    const char *sampler; /* as the library calls it; NULL: the model's own */
+    char sampler_label[16];
     ht_model *model;
     ht_model_info info;
     ht_session *session;
     ht_session_info running;
     bool to_folder;
     output out;
-    int64_t *labels; /* of the images of a call, NULL without classes */
-    float *images;   /* of a call */
-    int64_t capacity;
+    float *labels; /* of all images, NULL without classes */
+    float *images; /* of a grid */
     progress bar;
-    int64_t evaluations_before; /* of earlier calls */
+    int64_t evaluations; /* of all images, known once the first step is done */
     int64_t written;
+    int write_failed; /* exit code of a failure that is reported already */
     json_t *files;
     double seconds;
 } job;
@@ -117,11 +119,23 @@ static int open_output(job *j)
     return j->to_folder ? output_open_folder(j->s.output, &j->out) : output_check_file(j->s.output);
 }
 
+/* "ddim" as the field writes it. */
+static const char *label_sampler(const char *name, char label[16])
+{
+    snprintf(label, 16, "%s", name);
+    for (char *at = label; *at; at++)
+        *at = (char)toupper((unsigned char)*at);
+    return label;
+}
+
 static int open_model(job *j)
 {
     if (ht_model_open(j->s.model, NULL, &j->model))
         return report_failure();
     ht_model_get_info(j->model, &j->info);
+    if (j->info.decoder)
+        return report("%s: draws latents that its %s makes pictures of, which this version cannot", j->s.model,
+                      j->info.decoder);
     int c = j->info.in_channels;
     if (c != 1 && c != 3 && c != 4)
         return report("%s: draws samples of %d channels; a picture has 1, 3 or 4", j->s.model, c);
@@ -129,9 +143,8 @@ static int open_model(job *j)
         return report("%s: takes no class; leave --class out", j->s.model);
     if (j->info.takes_class && !j->s.classes.count)
         return report("%s: needs a class for each image; see --class", j->s.model);
-    bool ddpm = j->info.scheduler && !strcmp(j->info.scheduler, "DDPMScheduler");
-    j->sampler = j->s.sampler ? j->s.sampler : ddpm ? "ddpm" : "ddim";
-    j->s.sampler = strcmp(j->sampler, "ddpm") ? "DDIM" : "DDPM";
+    j->sampler = j->s.sampler;
+    j->s.sampler = label_sampler(j->sampler ? j->sampler : j->info.sampler, j->sampler_label);
     return 0;
 }
 
@@ -148,18 +161,20 @@ static int open_session(job *j)
     return 0;
 }
 
-/* A folder needs a batch's images at a time, a grid all. */
+/* A grid needs all its images at once. */
 static int allocate(job *j)
 {
     size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
-    j->capacity = j->to_folder ? j->running.batch : j->s.n;
-    j->images = calloc((size_t)j->capacity, image * sizeof(float));
+    size_t n = (size_t)j->s.n;
     j->files = json_array();
+    if (!j->to_folder)
+        j->images = calloc(n, image * sizeof *j->images);
     if (j->s.classes.count)
-        j->labels = calloc((size_t)j->capacity, sizeof *j->labels);
-    if (!j->images || !j->files || (j->s.classes.count && !j->labels))
-        return report("out of memory for %" PRId64 " images%s", j->capacity,
-                      j->to_folder ? "" : "; -o FOLDER/ needs less");
+        j->labels = calloc(n, sizeof *j->labels);
+    if (!j->files || (!j->to_folder && !j->images) || (j->s.classes.count && !j->labels))
+        return report("out of memory for %" PRId64 " images%s", j->s.n, j->to_folder ? "" : "; -o FOLDER/ needs less");
+    for (int64_t i = 0; j->labels && i < j->s.n; i++)
+        j->labels[i] = (float)j->s.classes.value[(j->s.first + i) % j->s.classes.count];
     return 0;
 }
 
@@ -181,8 +196,8 @@ static int prepare(job *j)
 static int on_step(void *user, int64_t done, int64_t total)
 {
     job *j = user;
-    (void)total;
-    progress_update(&j->bar, j->evaluations_before + done);
+    j->evaluations = j->bar.total = total;
+    progress_update(&j->bar, done);
     return interrupt_signal();
 }
 
@@ -193,72 +208,66 @@ static ht_rng find_rng(const char *name)
                                          : HT_RNG_PHILOX;
 }
 
-/* Images first .. first+n-1 of the seed into j->images. */
-static ht_status draw(job *j, int64_t first, int64_t n)
+/* The record of images first .. first+n-1; the caller frees it.  Steps stay what was asked for: with them the images
+ * can be drawn again. */
+static char *picture_text(const job *j, int64_t first, int64_t n)
+{
+    char results[48] = "";
+    sample_settings made = j->s;
+    made.first = first;
+    made.n = n;
+    if (!made.total && strcmp(made.rng, "philox"))
+        made.total = j->s.first + j->s.n;
+    if (j->evaluations != j->s.n * j->s.steps)
+        snprintf(results, sizeof results, "Evaluations: %" PRId64 ", ", j->evaluations / j->s.n);
+    return parameters_text(&sample_command, &made, results, j->s.model);
+}
+
+/* Write images first .. first+n-1 as one file.  0, or 1 after a line on stderr. */
+static int write_picture(job *j, const char *path, int64_t first, int64_t n, const float *images)
+{
+    int w = j->running.width, h = j->running.height, c = j->info.in_channels;
+    char *text = picture_text(j, first, n);
+    ht_status status = HT_OK;
+    if (text && n > 1)
+        status = ht_image_save_grid(path, images, n, h, w, c, 0, text);
+    else if (text)
+        status = ht_image_save(path, images, h, w, c, text);
+    if (!text || status) {
+        progress_end(&j->bar);
+        j->write_failed = text ? report_failure() : report("out of memory for the parameters of a picture");
+    } else {
+        j->written += n;
+        json_array_append_new(j->files, json_string(path));
+    }
+    free(text);
+    return j->write_failed;
+}
+
+static int on_image(void *user, int64_t index, const float *image)
+{
+    job *j = user;
+    return interrupt_signal() || write_picture(j, output_file(&j->out, index), index, 1, image);
+}
+
+static ht_status draw(job *j)
 {
     const sample_settings *s = &j->s;
-    for (int64_t i = 0; j->labels && i < n; i++)
-        j->labels[i] = s->classes.value[(first + i) % s->classes.count];
     ht_sample_options options = {.steps = (int)s->steps,
                                  .sampler = j->sampler,
                                  .spacing = s->spacing,
                                  .eta = s->eta,
                                  .seed = s->seed,
                                  .rng = find_rng(s->rng),
-                                 .total = s->total ? s->total : s->first + s->n,
-                                 .class_labels = j->labels,
+                                 .total = s->total,
+                                 .cond = j->labels ? &(ht_cond){.class_labels = j->labels} : NULL,
                                  .progress = on_step,
+                                 .deliver = j->to_folder ? on_image : NULL,
                                  .user = j};
-    if (interrupt_signal())
-        return HT_ERR_CANCELLED;
-    ht_status status = ht_sample(j->session, &options, first, n, j->images);
-    j->evaluations_before += n * s->steps;
+    ht_status status = ht_sample(j->session, &options, s->first, s->n, j->images);
+    if (!status && !j->to_folder)
+        write_picture(j, s->output, s->first, s->n, j->images);
     return status;
-}
-
-/* Write images first .. first+n-1, which j->images begins with at `from`, as one file. */
-static ht_status write_picture(job *j, const char *path, int64_t first, int64_t n, const float *from)
-{
-    sample_settings made = j->s;
-    made.first = first;
-    made.n = n;
-    if (!made.total && strcmp(made.rng, "philox"))
-        made.total = j->s.first + j->s.n;
-    char *text = parameters_text(&sample_command, &made, j->s.model);
-    if (!text)
-        return HT_ERR_MEMORY;
-    int w = j->running.width, h = j->running.height, c = j->info.in_channels;
-    ht_status status =
-        n > 1 ? ht_image_save_grid(path, from, n, h, w, c, 0, text) : ht_image_save(path, from, h, w, c, text);
-    free(text);
-    if (!status) {
-        j->written += n;
-        json_array_append_new(j->files, json_string(path));
-    }
-    return status;
-}
-
-static ht_status draw_grid(job *j)
-{
-    ht_status status = draw(j, j->s.first, j->s.n);
-    return status ? status : write_picture(j, j->s.output, j->s.first, j->s.n, j->images);
-}
-
-static ht_status draw_folder(job *j)
-{
-    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
-    int64_t end = j->s.first + j->s.n;
-    for (int64_t first = j->s.first; first < end; first += j->capacity) {
-        int64_t n = end - first < j->capacity ? end - first : j->capacity;
-        ht_status status = draw(j, first, n);
-        for (int64_t i = 0; !status && i < n; i++) {
-            const float *from = j->images + (size_t)i * image;
-            status = write_picture(j, output_file(&j->out, first + i), first + i, 1, from);
-        }
-        if (status)
-            return status;
-    }
-    return HT_OK;
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
@@ -267,16 +276,17 @@ static int print_made(const job *j)
 {
     if (j->s.json) {
         json_t *settings = options_json(&sample_command, &j->s);
-        return print_json(settings ? json_pack("{s:O, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files,
-                                               "images", (json_int_t)j->written, "settings", settings, "model",
-                                               j->s.model, "version", ht_version(), "backend", j->running.backend,
-                                               "isa", j->running.isa, "threads", j->running.threads, "seconds",
-                                               j->seconds, "images_per_second", (double)j->written / j->seconds)
-                                   : NULL);
+        return print_json(settings
+                              ? json_pack("{s:O, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files,
+                                          "images", (json_int_t)j->written, "evaluations", (json_int_t)j->evaluations,
+                                          "settings", settings, "model", j->s.model, "version", ht_version(), "backend",
+                                          j->running.backend, "isa", j->running.isa, "threads", j->running.threads,
+                                          "seconds", j->seconds, "images_per_second", (double)j->written / j->seconds)
+                              : NULL);
     }
     if (!j->s.quiet)
         printf("%s: %" PRId64 " image%s, %" PRId64 " steps, %.1f s, %.2f images/s\n", j->s.output, j->written,
-               j->written == 1 ? "" : "s", j->s.steps, j->seconds, (double)j->written / j->seconds);
+               j->written == 1 ? "" : "s", j->evaluations / j->s.n, j->seconds, (double)j->written / j->seconds);
     return EXIT_SUCCESS;
 }
 
@@ -291,14 +301,14 @@ static int draw_all(job *j)
 {
     double start = seconds_now();
     j->bar.quiet = j->s.quiet;
-    progress_begin(&j->bar, "sampling", j->s.n * j->s.steps);
-    ht_status status = j->to_folder ? draw_folder(j) : draw_grid(j);
+    progress_begin(&j->bar, "sampling", 0); /* the first step tells how many there are */
+    ht_status status = draw(j);
     progress_end(&j->bar);
     j->seconds = seconds_now() - start;
+    if (j->write_failed)
+        return j->write_failed;
     if (status == HT_ERR_CANCELLED && interrupt_signal())
         return interrupted(j);
-    if (status == HT_ERR_MEMORY)
-        return report("out of memory");
     return status ? report_failure() : print_made(j);
 }
 

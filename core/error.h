@@ -5,8 +5,8 @@
 
 #include "halftone.h"
 
-/* Set the message (one line, printf-style) and return the status: `return ht_fail(HT_ERR_IO, "%s: %s", path, strerror(errno));`
- * Longer than 1023 bytes is cut; control characters (from file names, JSON) become '?'. */
+/* Set the message (one line, printf-style) and return the status: `return ht_fail(HT_ERR_IO, "%s: %s", path,
+ * strerror(errno));` Longer than 1023 bytes is cut; control characters (from file names, JSON) become '?'. */
 ht_status ht_fail(ht_status status, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 /* Put "WORDS: " in front of the message that is there, and return the status. */

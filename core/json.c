@@ -237,6 +237,13 @@ int ht_json_choice(ht_json *j, const char *key, int fallback, const char *const 
     return value && to_choice(j, key, value, names, &i) ? i : fallback;
 }
 
+void ht_json_only(ht_json *j, const char *key, bool value)
+{
+    if (ht_json_bool(j, key, value) != value)
+        j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s %s is not supported; this version knows %s", j->where, key,
+                            value ? "false" : "true", value ? "true" : "false");
+}
+
 /* ---- arrays ------------------------------------------------------------------------------------------------------ */
 
 static const json_t *get_array(ht_json *j, const char *key, int max_count)
@@ -278,4 +285,27 @@ int ht_json_choices(ht_json *j, const char *key, int *out, int max_count, const 
         if (!to_choice(j, key, json_array_get(array, (size_t)i), names, &out[i]))
             return 0;
     return n;
+}
+
+/* ---- all keys ---------------------------------------------------------------------------------------------------- */
+
+static bool contains(const char *const *list, const char *key)
+{
+    while (*list && strcmp(*list, key))
+        list++;
+    return *list != NULL;
+}
+
+void ht_json_allow(ht_json *j, const char *owner, const char *const *keys)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach((json_t *)(uintptr_t)j->object, key, value)
+    {
+        if (j->status)
+            return;
+        if (key[0] != '_' && !json_is_null(value) && !contains(keys, key))
+            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is not a setting of %s that this version knows", j->where,
+                                key, owner);
+    }
 }

@@ -9,10 +9,10 @@ enum { HT_MAX_DIMS = 8 };
 typedef struct ht_tensor {
     const char *name;
     ht_dtype dtype;
-    int ndim;                  /* 0: a scalar */
+    int ndim; /* 0: a scalar */
     int64_t shape[HT_MAX_DIMS];
-    const void *data;          /* row-major, little-endian; need not be aligned to its element */
-    size_t count;              /* elements: the product of shape */
+    const void *data; /* row-major, little-endian; need not be aligned to its element */
+    size_t count;     /* elements: the product of shape */
     size_t bytes;
 } ht_tensor;
 

@@ -10,19 +10,20 @@
  *         if (ht_session_open(m, &(ht_session_options){.batch = 8}, &s)) return puts(ht_error_message()), 1;
  *         x = malloc(sizeof *x * N * 32 * 32 * 3);
  *         if (ht_sample(s, &(ht_sample_options){.steps = 50, .seed = 1}, 0, N, x)) return puts(ht_error_message()), 1;
- *         return ht_image_save_grid("grid.png", x, N, 32, 32, 3, 0, "made by this program") ? puts(ht_error_message()), 1 : 0;
+ *         return ht_image_save_grid("grid.png", x, N, 32, 32, 3, 0, "made by this program") ? puts(ht_error_message()),
+ * 1 : 0;
  *     }
  *
- * Conventions.  Images and activations are channels last, float32, row-major: [n,h,w,c].  Sizes are in elements, counts of
- * images int64_t.  Every function that can fail returns HT_OK (0) or a status above 0, and then ht_error_message() says in
- * one line what is wrong and what would be right; outputs through pointers are untouched unless a function says otherwise.
- * What an _open gave is the caller's until _close; every other pointer that comes out is borrowed from the object it came
- * from and dies with it.  An options struct may be zeroed: zero means the default everywhere.
+ * Conventions.  Images and activations are channels last, float32, row-major: [n,h,w,c].  Sizes are in elements, counts
+ * of images int64_t.  Every function that can fail returns HT_OK (0) or a status above 0, and then ht_error_message()
+ * says in one line what is wrong and what would be right; outputs through pointers are untouched unless a function says
+ * otherwise. What an _open gave is the caller's until _close; every other pointer that comes out is borrowed from the
+ * object it came from and dies with it.  An options struct may be zeroed: zero means the default everywhere.
  *
  * Threads.  Objects have no locks: one call per object at a time; different sessions of one model may run side by side.
  *
- * Determinism.  An image depends on (model, seed, settings, backend) and on nothing else: not on the batch size, its place in
- * the batch, the number of threads, or which instruction set the CPU kernels used.
+ * Determinism.  An image depends on (model, seed, settings, backend) and on nothing else: not on the batch size, its
+ * place in the batch, the number of threads, or which instruction set the CPU kernels used.
  */
 #ifndef HALFTONE_H
 #define HALFTONE_H
@@ -34,7 +35,8 @@
 extern "C" {
 #endif
 #ifdef __GNUC__
-#pragma GCC visibility push(default) /* the library is built with -fvisibility=hidden: what stands here is what it exports */
+#pragma GCC visibility push(                                                                                           \
+    default) /* the library is built with -fvisibility=hidden: what stands here is what it exports */
 #endif
 
 #define HT_VERSION "0.1.0"
@@ -47,7 +49,7 @@ typedef enum ht_status {
     HT_ERR_SHAPE,       /* tensors and configuration do not fit one another */
     HT_ERR_UNSUPPORTED, /* well-formed, but not something this version can do */
     HT_ERR_MEMORY,      /* out of memory */
-    HT_ERR_CANCELLED    /* a progress callback asked to stop */
+    HT_ERR_CANCELLED    /* a callback asked to stop */
 } ht_status;
 
 /* The message of the last failure in this thread; "" if there was none.  Valid until the thread's next failing call. */
@@ -56,32 +58,38 @@ const char *ht_error_message(void);
 /* The library's version, "MAJOR.MINOR.PATCH". */
 const char *ht_version(void);
 
-/* ---- models ----------------------------------------------------------------------------------------------------------- */
+/* ---- models
+ * ----------------------------------------------------------------------------------------------------------- */
 
 typedef struct ht_model ht_model;
 
 /* Open a model and check that its weights fit its configuration.
- * path: a folder in the diffusers layout (model_index.json, unet/, scheduler/), one component's folder (config.json beside
- * its .safetensors), or a folder with the original DDPM/DDIM config.json and names.  Weights stay mapped, not copied.
- * component: which part of a pipeline to load; NULL means its denoiser. */
+ * path: a folder in the diffusers layout (model_index.json, unet/, scheduler/), one component's folder (config.json
+ * beside its .safetensors), or a folder with the original DDPM/DDIM config.json and names.  Weights stay mapped, not
+ * copied. component: which part of a pipeline to load; NULL means its denoiser. */
 ht_status ht_model_open(const char *path, const char *component, ht_model **model);
 void ht_model_close(ht_model *model); /* NULL is allowed; close its sessions first */
 
 typedef struct ht_model_info {
-    const char *class_name;      /* as in config.json: "UNet2DModel" */
-    const char *scheduler;       /* class name in scheduler_config.json; NULL if the model came without one */
+    const char *class_name; /* as in config.json: "UNet2DModel" */
+    const char *scheduler;  /* class name in scheduler_config.json; NULL if the model came without one */
+    const char *sampler; /* that ht_sample takes if it is not told: "ddpm" for diffusers' DDPM classes, else "ddim" */
+    const char
+        *decoder; /* the pipeline's component that makes pictures of samples, as "vae"; NULL: samples are pictures */
     int in_channels, out_channels;
-    int height, width;           /* of the images it was made for */
-    int takes_class;             /* nonzero: every image needs a class label */
-    int num_classes;             /* rows of its class embedding; 0 if it takes none, or takes any number (embedded like a timestep) */
-    int class_embed_dim;         /* > 0: the model takes class embeddings as vectors of this length ("identity") */
-    int64_t parameters;          /* elements of all weights */
-    int64_t weight_bytes;        /* bytes of all weights as stored */
+    int height, width; /* of the images it was made for; 0 if config.json does not say */
+    int takes_class;   /* nonzero: every image needs a class label */
+    int num_classes; /* rows of its class embedding; 0 if it takes none, or takes any number (embedded like a timestep)
+                      */
+    int class_embed_dim;  /* > 0: the model takes class embeddings as vectors of this length ("identity") */
+    int64_t parameters;   /* elements of all weights */
+    int64_t weight_bytes; /* bytes of all weights as stored */
 } ht_model_info;
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info);
 
-/* ---- sessions: a model compiled for a batch and an image size on a backend --------------------------------------------- */
+/* ---- sessions: a model compiled for a batch and an image size on a backend
+ * --------------------------------------------- */
 
 typedef struct ht_session ht_session;
 
@@ -90,20 +98,24 @@ typedef struct ht_session_options {
     int height, width;   /* of the sample; 0 means the model's own */
     int threads;         /* 0: the processors this process may use */
     const char *backend; /* "cpu", "auto"; NULL means auto */
-    const char *isa;     /* the most that CPU kernels may use: "scalar", "avx2", "avx512"; NULL: what the machine has.  Same results. */
-    int profile;         /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
+    const char *isa; /* the most that CPU kernels may use: "scalar", "avx2", "avx512"; NULL: what the machine has.  Same
+                        results. */
+    int profile;     /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
 } ht_session_options;
 
-/* Compile a model.  All memory that running needs is taken here; sampling allocates nothing per step. */
+/* Compile a model.  Weights are packed and the memory of activations is taken here.  ht_predict and ht_sample take what
+ * else they need when they are called; the session keeps a table with a row for each timestep of the longest schedule
+ * so far; no step allocates anything.  HT_ERR_ARGUMENT names the option that is out of range, also if a size is neither
+ * in the options nor in config.json. */
 ht_status ht_session_open(ht_model *model, const ht_session_options *options, ht_session **session);
 void ht_session_close(ht_session *session);
 
 typedef struct ht_session_info {
     const char *backend, *isa; /* what runs */
     int batch, height, width, threads;
-    int ops;                   /* operations after fusion, of all stages */
-    int64_t activation_bytes;  /* planned memory for values, all stages */
-    int64_t packed_bytes;      /* weights in kernel layout */
+    int ops;                  /* operations after fusion, of all stages */
+    int64_t activation_bytes; /* planned memory for values, all stages */
+    int64_t packed_bytes;     /* weights in kernel layout */
 } ht_session_info;
 
 void ht_session_get_info(const ht_session *session, ht_session_info *info);
@@ -123,61 +135,82 @@ typedef struct ht_op_info {
 /* Operation i of 0 .. ops-1 in the order of execution. */
 void ht_session_op(const ht_session *session, int i, ht_op_info *info);
 
-/* What the model takes besides x and t.  One row an image; NULL members where the model takes none. */
+/* What the model takes besides x and t, one row an image, finite; NULL members where the model takes none. */
 typedef struct ht_cond {
-    const int64_t *class_labels;    /* [n]: a row of the class embedding, or a number that is embedded like a timestep */
-    const float *class_embeddings;  /* [n, class_embed_dim] */
+    const float *class_labels; /* [n]: whole, 0 .. num_classes-1; or any number, where it is embedded like a timestep */
+    const float *class_embeddings; /* [n, class_embed_dim] */
 } ht_cond;
 
 /* out = model(x, t, cond), once for n images.   x [n,h,w,in_channels], out [n,h,w,out_channels], not overlapping.
- * t: [n] training timesteps, not indices; need not be whole numbers.  n may exceed the session's batch (it runs in turns).
- * HT_ERR_ARGUMENT if the model needs a class and cond has none, or a class is out of range; out is untouched then.
- * For an epsilon-predicting model out is eps of DDIM (arXiv:2010.02502) eq. 12. */
+ * t: [n] training timesteps, not indices; need not be whole numbers.  n may exceed the session's batch (it runs in
+ * turns). cond: borrowed until return; NULL if the model takes nothing else. HT_ERR_ARGUMENT if cond lacks what the
+ * model needs or has what it does not take, or a value of cond or t is out of range or not finite; out is untouched
+ * then. For an epsilon-predicting model out is eps of DDIM (arXiv:2010.02502) eq. 12. */
 ht_status ht_predict(ht_session *session, int64_t n, const float *x, const float *t, const ht_cond *cond, float *out);
 
-/* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], `class_labels` [n] (float32 or integers) from
- * the safetensors file `in`, writes `sample` to the file `out`, which appears only when it is whole.
- * The session is made for the tensors' size; options->batch 0 means n. */
-ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out);
+/* done of total model evaluations of images are made; return nonzero to stop: the call then fails with
+ * HT_ERR_CANCELLED. */
+typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 
-/* ---- sampling ---------------------------------------------------------------------------------------------------------- */
+/* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], and, if the model takes it,
+ * `class_labels` [n] or [n,class_embed_dim] (any real dtype) from the safetensors file `in`; writes `sample` to the
+ * file `out`, which appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
+ * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
+ * size; options->batch 0 means n. progress (may be NULL) is called after every batch, the last time before `out` is
+ * written. */
+ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
+                          ht_progress progress, void *user);
+
+/* ---- sampling
+ * ---------------------------------------------------------------------------------------------------------- */
 
 typedef enum ht_rng {
     HT_RNG_PHILOX = 0, /* one Philox4x32-10 stream an image index: image i of seed s is the same whatever n is */
-    HT_RNG_TORCH_CPU,  /* torch.randn with a CPU generator: draws depend on how many images are drawn at once, as in diffusers */
+    HT_RNG_TORCH_CPU,  /* torch.randn with a CPU generator: draws depend on how many images are drawn at once, as in
+                          diffusers */
     HT_RNG_TORCH_CUDA  /* torch.randn with a CUDA generator */
 } ht_rng;
 
-/* Called after every step of every batch.  done of total counts model evaluations of images; return nonzero to stop. */
-typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
+/* Takes a finished image [h,w,c], borrowed until return; return nonzero to stop: the call then fails with
+ * HT_ERR_CANCELLED. */
+typedef int (*ht_deliver)(void *user, int64_t index, const float *image);
 
 typedef struct ht_sample_options {
-    int steps;            /* 0 means 50; negative or more than the schedule has is an error */
-    const char *sampler;  /* "ddim", "ddpm"; NULL: what scheduler_config.json names, DDIM for anything else */
-    const char *spacing;  /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM; NULL: the config's */
-    double eta;           /* DDIM eq. 16; 0 is deterministic */
+    int steps; /* 0 means 50; negative or more than the schedule has is an error; "uniform" can take a few more */
+    const char *sampler; /* "ddim", "ddpm"; NULL: ht_model_info's */
+    const char *spacing; /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM;
+                            NULL: the config's */
+    double eta;          /* DDIM eq. 16; 0 is deterministic */
     uint64_t seed;
     ht_rng rng;
-    int64_t total;        /* images that a HT_RNG_TORCH_* draw covers, as the batch of a diffusers pipeline call; 0 means first + n */
-    const int64_t *class_labels; /* [n] or NULL */
+    int64_t total; /* images that a HT_RNG_TORCH_* draw covers, as the batch of a diffusers pipeline call; 0 means first
+                      + n */
+    const ht_cond *cond;  /* n rows; NULL if the model takes nothing besides x and t */
     const float *noise;   /* [n,h,w,c] to start from instead of drawing; NULL: drawn */
-    ht_progress progress; /* may be NULL */
-    void *user;
+    ht_progress progress; /* called after every step of every batch; may be NULL */
+    ht_deliver
+        deliver; /* called once for each image, in the order of their index, as soon as it is finished; may be NULL */
+    void *user;  /* of both */
 } ht_sample_options;
 
 /* Draw images first .. first+n-1 of a seed into images [n,h,w,c], values about [-1,1] (not clipped).
- * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler configure them.
- * images is working memory meanwhile: after a failure it holds nothing of use.
- * HT_ERR_FORMAT names the step after which an image had values that are not finite. */
+ * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler
+ * configure them. images is working memory meanwhile: after a failure it holds nothing of use.  It may be NULL, for
+ * images that are only delivered: then memory does not grow with n, except that with HT_RNG_TORCH_* the numbers of one
+ * draw are held (`total` images), and also the n images if steps add noise, for then all take each step together and
+ * none is finished before the last step. Options, cond and noise are checked before the first evaluation. HT_ERR_FORMAT
+ * names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
 
-/* ---- images ------------------------------------------------------------------------------------------------------------ */
+/* ---- images
+ * ------------------------------------------------------------------------------------------------------------ */
 
-/* Write one image [h,w,c] or a grid of n (columns 0: nearly square; 2 pixels between), c 1, 3 or 4, values [-1,1] clipped and
- * rounded to 8 bits as round((x / 2 + 0.5) * 255), as a PNG with a tEXt chunk `parameters` (NULL: none).
+/* Write one image [h,w,c] or a grid of n (columns 0: nearly square; 2 pixels between), c 1, 3 or 4, values [-1,1]
+ * clipped and rounded to 8 bits as round((x / 2 + 0.5) * 255), as a PNG with a tEXt chunk `parameters` (NULL: none).
  * The file appears under its name only when whole. */
 ht_status ht_image_save(const char *path, const float *image, int h, int w, int c, const char *parameters);
-ht_status ht_image_save_grid(const char *path, const float *images, int64_t n, int h, int w, int c, int columns, const char *parameters);
+ht_status ht_image_save_grid(const char *path, const float *images, int64_t n, int h, int w, int c, int columns,
+                             const char *parameters);
 
 #ifdef __GNUC__
 #pragma GCC visibility pop

@@ -7,6 +7,7 @@
  * `fixed_small_log` is fixed_small. */
 #include <math.h>
 
+#include "core/elementary.h"
 #include "sampler/trajectory.h"
 
 static const char *const class_names[] = {"DDPMScheduler", "DDPMParallelScheduler", NULL};
@@ -29,8 +30,8 @@ static void set_noise(const ht_trajectory_source *s, double beta, double small, 
         break;
     case HT_VARIANCE_LEARNED_RANGE: /* arXiv:2102.09672 eq. 15 */
         row->noise = HT_NOISE_LEARNED_RANGE;
-        row->min_log = (float)log(small);
-        row->max_log = (float)log(fmax(beta, small));
+        row->min_log = (float)ht_log(small);
+        row->max_log = (float)ht_log(fmax(beta, small));
         break;
     }
 }

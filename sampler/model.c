@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "sampler/trajectory.h"
 #include "unet/unet2d.h"
 
 /* ---- tables ------------------------------------------------------------------------------------------------------ */
@@ -23,8 +24,9 @@ static const struct family_row {
     {&ht_unet2d_family, ht_unet2d_rename},
 };
 
-/* What a pipeline calls its denoiser. */
+/* What a pipeline calls its denoiser, and what makes pictures of the latents that come out of one. */
 static const char *const denoiser_names[] = {"unet", "transformer"};
+static const char *const decoder_names[] = {"vae", "vqvae", "movq", "vqgan"};
 
 /* In the order of preference; a index.json names shards. */
 static const char *const weight_files[] = {
@@ -134,6 +136,9 @@ static ht_status find_in_pipeline(ht_model *m, const char *index_path, const cha
     p->component = is_folder(folder) ? folder : m->path;
     p->scheduler = is_folder(scheduler) ? scheduler : m->path;
     p->scheduler_promised = has_component(index, "scheduler");
+    for (size_t i = 0; i < COUNT(decoder_names); i++)
+        if (has_component(index, decoder_names[i]))
+            m->decoder = decoder_names[i];
 done:
     json_decref(index);
     return status;
@@ -304,6 +309,8 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
     const ht_denoiser_info *d = &model->info;
     *info = (ht_model_info){.class_name = model->class_name,
                             .scheduler = model->has_scheduler ? model->schedule.class_name : NULL,
+                            .sampler = ht_sampler_for(model->schedule.class_name),
+                            .decoder = model->decoder,
                             .in_channels = d->in_channels,
                             .out_channels = d->out_channels,
                             .height = d->height,

@@ -6,16 +6,17 @@
 #include "sampler/schedule.h"
 
 struct ht_model {
-    ht_arena *arena;                  /* everything below but the file */
-    const char *path;                 /* as given, for messages */
+    ht_arena *arena;  /* everything below but the file */
+    const char *path; /* as given, for messages */
     const ht_denoiser_family *family;
     const char *class_name;
-    void *denoiser;                   /* the family's own */
+    void *denoiser; /* the family's own */
     ht_denoiser_info info;
     ht_safetensors *file;
     ht_weights *weights;
+    const char *decoder; /* the pipeline's component that makes pictures of samples; NULL: none */
     bool has_scheduler;
-    ht_schedule_config schedule;      /* of scheduler_config.json; defaults of DDIMScheduler if there is none */
+    ht_schedule_config schedule; /* of scheduler_config.json; defaults of DDIMScheduler if there is none */
 };
 
 #endif

@@ -1,7 +1,30 @@
-/* predict_file.c - one evaluation on the tensors of a file, in the layout and under the names that PyTorch users have them: [n,c,h,w]. */
+/* predict_file.c - one evaluation on the tensors of a file, in the layout and under the names that PyTorch users have
+ * them: [n,c,h,w].
+ *
+ * A tensor that nothing asks for is passed over, so that files with recorded outputs beside the inputs can be used, but
+ * not one that would change the result of a model that takes it. */
+#include <string.h>
 
 #include "core/safetensors.h"
 #include "sampler/session.h"
+
+/* What denoisers take besides `sample` and `timestep`. */
+static const char *const conditions[] = {
+    "class_labels",
+    "encoder_hidden_states",
+    "encoder_attention_mask",
+    "attention_mask",
+    "added_cond_kwargs",
+    "text_embeds",
+    "time_ids",
+    "image_embeds",
+    "timestep_cond",
+    "pooled_projections",
+    "guidance",
+    "resolution",
+    "aspect_ratio",
+    NULL,
+};
 
 typedef struct request {
     ht_arena *arena;
@@ -23,7 +46,8 @@ static ht_status read_tensor(const request *r, const char *name, const ht_tensor
     if (!*values)
         return HT_ERR_MEMORY;
     if (!ht_convert_to_f32((*tensor)->dtype, (*tensor)->data, 0, (*tensor)->count, *values))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is %s; wanted real numbers", r->path, name, ht_dtype_name((*tensor)->dtype));
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is %s; wanted real numbers", r->path, name,
+                       ht_dtype_name((*tensor)->dtype));
     return HT_OK;
 }
 
@@ -44,7 +68,8 @@ static ht_status read_sample(request *r)
     if (status)
         return status;
     if (t->ndim != 4 || t->count == 0 || t->shape[1] != r->model->info.in_channels)
-        return ht_fail(HT_ERR_SHAPE, "%s: sample must be [n,%d,h,w], as the model's in_channels", r->path, r->model->info.in_channels);
+        return ht_fail(HT_ERR_SHAPE, "%s: sample must be [n,%d,h,w], as the model's in_channels", r->path,
+                       r->model->info.in_channels);
     if (t->shape[2] > 16384 || t->shape[3] > 16384 || t->shape[0] > 65536)
         return ht_fail(HT_ERR_SHAPE, "%s: sample is too large", r->path);
     r->n = t->shape[0];
@@ -75,32 +100,61 @@ static ht_status read_timestep(request *r)
     return r->t ? HT_OK : HT_ERR_MEMORY;
 }
 
+static bool takes_class(const ht_denoiser_info *info)
+{
+    return info->num_classes || info->class_timestep || info->class_embed_dim;
+}
+
 static ht_status read_classes(request *r)
 {
     const ht_denoiser_info *info = &r->model->info;
     const ht_tensor *t;
     float *values;
     int64_t width = info->class_embed_dim ? info->class_embed_dim : 1;
-    if (!info->num_classes && !info->class_timestep && !info->class_embed_dim)
+    if (!takes_class(info))
         return HT_OK;
     ht_status status = read_tensor(r, "class_labels", &t, &values);
     if (status)
         return status;
     if (t->count != (size_t)(r->n * width))
-        return ht_fail(HT_ERR_SHAPE, "%s: class_labels must have %lld numbers for each of %lld images", r->path, (long long)width, (long long)r->n);
-    int64_t *labels = ht_alloc_array(r->arena, (size_t)r->n, sizeof *labels);
-    if (!labels)
-        return HT_ERR_MEMORY;
-    for (int64_t i = 0; !info->class_embed_dim && i < r->n; i++) {
-        if (!(values[i] > -1e9f && values[i] < 1e9f))
-            return ht_fail(HT_ERR_ARGUMENT, "%s: class_labels[%lld] is out of range", r->path, (long long)i);
-        labels[i] = (int64_t)values[i];
-    }
-    r->cond = (ht_cond){.class_labels = labels, .class_embeddings = values};
+        return ht_fail(HT_ERR_SHAPE, "%s: class_labels must have %lld numbers for each of %lld images", r->path,
+                       (long long)width, (long long)r->n);
+    if (info->class_embed_dim)
+        r->cond.class_embeddings = values;
+    else
+        r->cond.class_labels = values;
     return HT_OK;
 }
 
-static ht_status evaluate(request *r, ht_model *model, const ht_session_options *options)
+static ht_status refuse_foreign_conditions(const request *r)
+{
+    for (const char *const *name = conditions; *name; name++) {
+        bool taken = !strcmp(*name, "class_labels") && takes_class(&r->model->info);
+        if (!taken && ht_safetensors_find(r->file, *name))
+            return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s; leave the tensor out", r->path, *name);
+    }
+    return HT_OK;
+}
+
+/* Batch by batch, asking after each whether to go on. */
+static ht_status predict_all(request *r, ht_session *session, ht_progress progress, void *user)
+{
+    int batch = ht_session_batch(session);
+    int64_t in = r->c * r->h * r->w, out = r->model->info.out_channels * r->h * r->w;
+    ht_status status = ht_session_check_cond(session, r->n, &r->cond);
+    for (int64_t at = 0; !status && at < r->n; at += batch) {
+        int64_t end = r->n - at < batch ? r->n : at + batch;
+        ht_cond cond = ht_session_cond_from(session, &r->cond, at);
+        status = ht_predict(session, end - at, r->x + at * in, r->t + at, &cond, r->out + at * out);
+        if (!status && progress && progress(user, end, r->n))
+            status = ht_fail(HT_ERR_CANCELLED, "prediction was cancelled after %lld of %lld images", (long long)end,
+                             (long long)r->n);
+    }
+    return status;
+}
+
+static ht_status evaluate(request *r, ht_model *model, const ht_session_options *options, ht_progress progress,
+                          void *user)
 {
     ht_session_options o = options ? *options : (ht_session_options){0};
     ht_session *session;
@@ -110,7 +164,7 @@ static ht_status evaluate(request *r, ht_model *model, const ht_session_options 
     ht_status status = ht_session_open(model, &o, &session);
     if (status)
         return status;
-    status = ht_predict(session, r->n, r->x, r->t, &r->cond, r->out);
+    status = predict_all(r, session, progress, user);
     ht_session_close(session);
     return status;
 }
@@ -123,12 +177,18 @@ static ht_status write_result(const request *r, const char *path)
     if (!planes)
         return HT_ERR_MEMORY;
     transpose(r->out, planes, r->n, r->h * r->w, channels);
-    ht_tensor t = {.name = "sample", .dtype = HT_F32, .ndim = 4, .shape = {r->n, channels, r->h, r->w}, .data = planes, .count = count};
+    ht_tensor t = {.name = "sample",
+                   .dtype = HT_F32,
+                   .ndim = 4,
+                   .shape = {r->n, channels, r->h, r->w},
+                   .data = planes,
+                   .count = count};
     t.bytes = count * sizeof *planes;
     return ht_safetensors_write(path, &t, 1, NULL, 0);
 }
 
-ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out)
+ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
+                          ht_progress progress, void *user)
 {
     request r = {.arena = ht_arena_create(), .model = model, .path = in};
     ht_safetensors *file = NULL;
@@ -141,7 +201,9 @@ ht_status ht_predict_file(ht_model *model, const ht_session_options *options, co
     if (!status)
         status = read_classes(&r);
     if (!status)
-        status = evaluate(&r, model, options);
+        status = refuse_foreign_conditions(&r);
+    if (!status)
+        status = evaluate(&r, model, options, progress, user);
     if (!status)
         status = write_result(&r, out);
     ht_safetensors_close(file);

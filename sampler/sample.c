@@ -1,10 +1,12 @@
 /* sample.c - from noise to images: the sampling loop over a session.
  *
- * Batches go through all steps one after the other, so the table of conditions is made once a batch.  Only a stochastic
- * sampler on a torch generator walks all images in step with one another: there one draw covers every image of the
- * call, step by step. The state of an image is its place in the caller's array; nothing is allocated once the loop
- * runs. */
+ * Batches go through all steps one after the other, so the table of conditions is made once a batch, and a batch's
+ * images are delivered before the next one starts.  Only a stochastic sampler on a torch generator walks all images in
+ * step with one another: there one draw covers every image of the call, step by step.  The state of an image is its
+ * place in the caller's array, or, where the caller gave none, in one that is as long as what walks together; nothing
+ * is allocated once the loop runs. */
 #include <math.h>
+#include <string.h>
 
 #include "sampler/noise.h"
 #include "sampler/session.h"
@@ -21,7 +23,9 @@ typedef struct run {
     int64_t conditioned; /* the image at which the batch of the last ht_session_set_cond began; -1: none */
     size_t pixels;
     int channels, output_channels;
-    float *images; /* [n, pixels, channels]: the caller's */
+    int64_t group; /* images that walk together, a batch or all */
+    float *images; /* [n, pixels, channels]: the caller's, or NULL */
+    float *room;   /* [group, pixels, channels] if there is no such array */
     float *output; /* [batch, pixels, output_channels] */
     float *z, *x0; /* [pixels, channels] */
 } run;
@@ -29,6 +33,12 @@ typedef struct run {
 static size_t image_size(const run *r)
 {
     return r->pixels * (size_t)r->channels;
+}
+
+/* The state of image k, 0 .. n-1. */
+static float *state_of(const run *r, int64_t k)
+{
+    return r->images ? r->images + (size_t)k * image_size(r) : r->room + (size_t)(k % r->group) * image_size(r);
 }
 
 static bool all_finite(size_t n, const float *x)
@@ -47,7 +57,7 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
     bool draws = row->noise != HT_NOISE_NONE;
     size_t size = image_size(r);
     for (int k = 0; k < count; k++) {
-        float *x = r->images + (size_t)(at + k) * size;
+        float *x = state_of(r, at + k);
         if (draws)
             ht_noise_image(&r->noise, (uint64_t)(r->first + at + k), r->z);
         ht_trajectory_step(&r->trajectory, i,
@@ -71,13 +81,11 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
 
 static ht_status step_batch(run *r, int i, int64_t at, int count)
 {
-    const int64_t *labels = r->options->class_labels;
-    ht_status status = HT_OK;
-    if (r->conditioned != at)
-        status = ht_session_set_cond(r->session, count, &(ht_cond){.class_labels = labels ? labels + at : NULL});
+    ht_cond rows = ht_session_cond_from(r->session, r->options->cond, at);
+    ht_status status = r->conditioned == at ? HT_OK : ht_session_set_cond(r->session, count, &rows);
     if (!status) {
         r->conditioned = at;
-        status = ht_session_step(r->session, i, r->images + (size_t)at * image_size(r), r->output);
+        status = ht_session_step(r->session, i, state_of(r, at), r->output);
     }
     if (!status)
         status = step_images(r, i, at, count);
@@ -108,37 +116,42 @@ static ht_status walk(run *r, int64_t begin, int64_t end)
     return HT_OK;
 }
 
-static ht_status start_images(run *r)
+/* What images begin .. end-1 start from. */
+static void start(run *r, int64_t begin, int64_t end)
 {
-    size_t size = image_size(r), count = (size_t)r->n * size;
-    const float *given = r->options->noise;
-    if (given && !all_finite(count, given))
-        return ht_fail(HT_ERR_ARGUMENT, "the noise to start from has values that are not finite");
-    for (size_t i = 0; given && i < count; i++)
-        r->images[i] = given[i];
-    if (given)
-        return HT_OK;
-    ht_noise_turn(&r->noise, 0);
-    for (int64_t k = 0; k < r->n; k++)
-        ht_noise_image(&r->noise, (uint64_t)(r->first + k), r->images + (size_t)k * size);
-    return HT_OK;
+    size_t size = image_size(r);
+    for (int64_t k = begin; k < end; k++) {
+        float *x = state_of(r, k);
+        if (r->options->noise)
+            memmove(x, r->options->noise + (size_t)k * size,
+                    size * sizeof *x); /* may be the caller's images themselves */
+        else
+            ht_noise_image(&r->noise, (uint64_t)(r->first + k), x);
+    }
 }
 
-static bool draws_at_any_step(const ht_trajectory *trajectory)
+static ht_status deliver(const run *r, int64_t begin, int64_t end)
 {
-    for (int i = 0; i < trajectory->n; i++)
-        if (trajectory->rows[i].noise != HT_NOISE_NONE)
-            return true;
-    return false;
+    const ht_sample_options *o = r->options;
+    for (int64_t k = begin; o->deliver && k < end; k++)
+        if (o->deliver(o->user, r->first + k, state_of(r, k)))
+            return ht_fail(HT_ERR_CANCELLED, "sampling was cancelled after %lld of %lld images", (long long)k + 1,
+                           (long long)r->n);
+    return HT_OK;
 }
 
 static ht_status walk_all(run *r)
 {
-    bool together = r->options->rng != HT_RNG_PHILOX && draws_at_any_step(&r->trajectory);
-    int64_t group = together ? r->n : ht_session_batch(r->session);
-    ht_status status = start_images(r);
-    for (int64_t at = 0; at < r->n && !status; at += group)
-        status = walk(r, at, r->n - at < group ? r->n : at + group);
+    ht_status status = HT_OK;
+    for (int64_t at = 0; at < r->n && !status; at += r->group) {
+        int64_t end = r->n - at < r->group ? r->n : at + r->group;
+        if (!r->options->noise && (!at || r->options->rng == HT_RNG_PHILOX)) /* torch's one draw is there already */
+            ht_noise_turn(&r->noise, 0);
+        start(r, at, end);
+        status = walk(r, at, end);
+        if (!status)
+            status = deliver(r, at, end);
+    }
     return status;
 }
 
@@ -157,6 +170,37 @@ static ht_status check_channels(const run *r)
     return HT_OK;
 }
 
+static bool draws_at_any_step(const ht_trajectory *trajectory)
+{
+    for (int i = 0; i < trajectory->n; i++)
+        if (trajectory->rows[i].noise != HT_NOISE_NONE)
+            return true;
+    return false;
+}
+
+/* What the caller gave for n images, all of it before the first step. */
+static ht_status check_images(const run *r)
+{
+    const ht_sample_options *o = r->options;
+    if (!r->images && !o->deliver && r->n)
+        return ht_fail(HT_ERR_ARGUMENT, "images go nowhere: give an array for them, or a function to deliver them to");
+    if (o->noise && !all_finite((size_t)r->n * image_size(r), o->noise))
+        return ht_fail(HT_ERR_ARGUMENT, "the noise to start from has values that are not finite");
+    return ht_session_check_cond(r->session, r->n, o->cond);
+}
+
+/* As many images as walk together, where the caller has no array for all. */
+static ht_status take_room(run *r, ht_arena *arena)
+{
+    size_t count;
+    if (r->images)
+        return HT_OK;
+    if (!ht_mul_size((size_t)r->group, image_size(r), &count))
+        return ht_fail(HT_ERR_MEMORY, "out of memory for %lld images", (long long)r->group);
+    r->room = ht_alloc_array(arena, count, sizeof *r->room);
+    return r->room ? HT_OK : HT_ERR_MEMORY;
+}
+
 static ht_status take_memory(run *r, ht_arena *arena)
 {
     const ht_sample_options *o = r->options;
@@ -165,12 +209,14 @@ static ht_status take_memory(run *r, ht_arena *arena)
     if (o->rng != HT_RNG_PHILOX && total < r->first + r->n)
         return ht_fail(HT_ERR_ARGUMENT, "total is %lld, but images up to %lld are wanted", (long long)total,
                        (long long)(r->first + r->n));
+    bool together = o->rng != HT_RNG_PHILOX && draws_at_any_step(&r->trajectory) && r->n;
+    r->group = together ? r->n : ht_session_batch(r->session);
     if (!ht_mul_size((size_t)ht_session_batch(r->session), one, &all))
         return ht_fail(HT_ERR_MEMORY, "out of memory for the model's output");
     r->output = ht_alloc_array(arena, all, sizeof(float));
     r->z = ht_alloc_array(arena, size, sizeof(float));
     r->x0 = ht_alloc_array(arena, size, sizeof(float));
-    if (!r->output || !r->z || !r->x0)
+    if (!r->output || !r->z || !r->x0 || take_room(r, arena))
         return HT_ERR_MEMORY;
     return ht_noise_open(arena, o->rng, o->seed, (size_t[3]){(size_t)total, (size_t)r->channels, r->pixels}, &r->noise);
 }
@@ -204,6 +250,7 @@ ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64
         return HT_ERR_MEMORY;
     ht_status status = ht_trajectory_make(arena, &model->schedule, &how, &r.trajectory);
     status = status ? status : check_channels(&r);
+    status = status ? status : check_images(&r);
     status = status ? status : take_memory(&r, arena);
     status = status ? status : set_timesteps(&r, arena);
     status = status ? status : walk_all(&r);

@@ -11,6 +11,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/elementary.h"
+
 static const char *const beta_schedules[] = {"linear", "scaled_linear", "squaredcos_cap_v2", NULL};
 static const char *const predictions[] = {"epsilon", "v_prediction", "sample", NULL};
 static const char *const spacings[] = {"leading", "trailing", "linspace", NULL};
@@ -18,14 +20,13 @@ static const char *const variances[] = {"fixed_small", "fixed_small_log", "fixed
                                         "learned",     "learned_range",   NULL};
 static const char *const timestep_types[] = {"discrete", NULL};
 
+/* The last rows say how other samplers step: nothing to DDIM and DDPM.  A key that is not here may change what the
+ * model expects. */
 /* clang-format off */
 static const char *const known_keys[] = {
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
     "prediction_type", "timestep_spacing", "timestep_type", "steps_offset", "set_alpha_to_one", "variance_type",
-    "clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value", NULL};
-
-/* How other samplers step: nothing to DDIM and DDPM.  A key in neither list may change what the model expects. */
-static const char *const foreign_keys[] = {
+    "clip_sample", "clip_sample_range", "thresholding", "dynamic_thresholding_ratio", "sample_max_value",
     "skip_prk_steps",                                                                       /* PNDM */
     "algorithm_type", "solver_order", "solver_type", "lower_order_final", "euler_at_final", /* DPM-Solver, DEIS */
     "final_sigmas_type", "lambda_min_clipped", "use_lu_lambdas", "noise_sampler_seed",
@@ -55,28 +56,6 @@ void ht_schedule_defaults(ht_schedule_config *config)
     };
 }
 
-static bool contains(const char *const *list, const char *key)
-{
-    while (*list && strcmp(*list, key))
-        list++;
-    return *list != NULL;
-}
-
-static ht_status check_keys(const json_t *object, const char *where)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)(uintptr_t)object, key, value)
-    {
-        bool harmless = key[0] == '_' || json_is_null(value) || contains(foreign_keys, key);
-        if (!harmless && !contains(known_keys, key))
-            return ht_fail(HT_ERR_UNSUPPORTED,
-                           "%s: this version does not know what \"%s\" does; wanted a configuration of DDIM or DDPM",
-                           where, key);
-    }
-    return HT_OK;
-}
-
 static ht_status check_ranges(const ht_schedule_config *c, const char *where)
 {
     bool ratio = c->dynamic_thresholding_ratio >= 0 && c->dynamic_thresholding_ratio <= 1;
@@ -92,23 +71,32 @@ static ht_status check_ranges(const ht_schedule_config *c, const char *where)
                            c->dynamic_thresholding_ratio);
 }
 
+/* With a list of betas beta_schedule, beta_start and beta_end are not read. */
 static ht_status read_trained_betas(ht_arena *arena, ht_json *j, ht_schedule_config *c)
 {
     const json_t *given = json_object_get(j->object, "trained_betas");
-    if (!given || json_is_null(given))
-        return HT_OK;
-    double *betas = ht_alloc_array(arena, (size_t)c->num_train_timesteps, sizeof *betas);
+    double *betas = ht_alloc_array(arena, json_array_size(given), sizeof *betas);
     if (!betas)
         return HT_ERR_MEMORY;
-    int count = ht_json_reals(j, "trained_betas", betas, c->num_train_timesteps);
-    if (j->status)
-        return j->status;
-    if (count != c->num_train_timesteps)
-        return ht_fail(HT_ERR_FORMAT, "%s: trained_betas has %d entries; wanted num_train_timesteps = %d", j->where,
-                       count, c->num_train_timesteps);
+    int count = ht_json_reals(j, "trained_betas", betas, HT_MAX_TRAIN_TIMESTEPS);
+    if (!j->status && count < c->num_train_timesteps)
+        j->status = ht_fail(HT_ERR_FORMAT, "%s: trained_betas has %d entries; wanted num_train_timesteps = %d, or more",
+                            j->where, count, c->num_train_timesteps);
     c->beta_schedule = HT_BETAS_GIVEN;
     c->trained_betas = betas;
-    return HT_OK;
+    c->trained_betas_count = count;
+    return j->status;
+}
+
+static ht_status read_betas(ht_arena *arena, ht_json *j, ht_schedule_config *c)
+{
+    const json_t *given = json_object_get(j->object, "trained_betas");
+    if (given && !json_is_null(given))
+        return read_trained_betas(arena, j, c);
+    c->beta_start = ht_json_real(j, "beta_start", c->beta_start);
+    c->beta_end = ht_json_real(j, "beta_end", c->beta_end);
+    c->beta_schedule = (ht_beta_schedule)ht_json_choice(j, "beta_schedule", c->beta_schedule, beta_schedules);
+    return j->status;
 }
 
 ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *where, ht_schedule_config *config)
@@ -118,9 +106,6 @@ ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *wh
     ht_json j = {.object = object, .where = where};
     const char *class_name = ht_json_string(&j, "_class_name", c.class_name);
     c.num_train_timesteps = ht_json_int(&j, "num_train_timesteps", c.num_train_timesteps, 1, HT_MAX_TRAIN_TIMESTEPS);
-    c.beta_start = ht_json_real(&j, "beta_start", c.beta_start);
-    c.beta_end = ht_json_real(&j, "beta_end", c.beta_end);
-    c.beta_schedule = (ht_beta_schedule)ht_json_choice(&j, "beta_schedule", c.beta_schedule, beta_schedules);
     c.prediction_type = (ht_prediction)ht_json_choice(&j, "prediction_type", c.prediction_type, predictions);
     c.timestep_spacing = (ht_spacing)ht_json_choice(&j, "timestep_spacing", c.timestep_spacing, spacings);
     ht_json_choice(&j, "timestep_type", 0, timestep_types);
@@ -133,9 +118,9 @@ ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *wh
     c.dynamic_thresholding_ratio = ht_json_real(&j, "dynamic_thresholding_ratio", c.dynamic_thresholding_ratio);
     c.sample_max_value = ht_json_real(&j, "sample_max_value", c.sample_max_value);
     c.variance_type = (ht_variance)ht_json_choice(&j, "variance_type", c.variance_type, variances);
-    ht_status status = j.status ? j.status : check_keys(object, where);
+    ht_json_allow(&j, "DDIM or DDPM", known_keys);
+    ht_status status = read_betas(arena, &j, &c);
     status = status ? status : check_ranges(&c, where);
-    status = status ? status : read_trained_betas(arena, &j, &c);
     if (status)
         return status;
     c.class_name = ht_strdup(arena, class_name);
@@ -153,21 +138,28 @@ static void linspace(float start, float end, int n, float *out)
         out[i] = i < n / 2 || n == 1 ? fmaf(step, (float)i, start) : fmaf(-step, (float)(n - 1 - i), end);
 }
 
-/* Improved DDPM eq. 17: f(t) = cos^2((t / T + 0.008) / 1.008 * pi / 2), beta = 1 - f(t + 1) / f(t), at most 0.999. */
+/* Improved DDPM eq. 17 at time t of 0 .. 1: f(t) = cos^2((t + 0.008) / 1.008 * pi / 2). */
+static double squaredcos(double t)
+{
+    double sine, cosine;
+    ht_sincos_turns((t + 0.008) / 1.008 / 4, &sine, &cosine);
+    return cosine * cosine;
+}
+
+/* beta = 1 - f(t + 1) / f(t), at most 0.999. */
 static void squaredcos_betas(int n, float *betas)
 {
-    const double half_pi = 1.57079632679489661923;
-    double before = pow(cos(0.008 / 1.008 * half_pi), 2);
+    double before = squaredcos(0);
     for (int i = 0; i < n; i++) {
-        double after = pow(cos(((double)(i + 1) / n + 0.008) / 1.008 * half_pi), 2);
+        double after = squaredcos((double)(i + 1) / n);
         betas[i] = (float)fmin(1 - after / before, 0.999);
         before = after;
     }
 }
 
-static void make_betas(const ht_schedule_config *c, float *betas)
+/* n of them. */
+static void make_betas(const ht_schedule_config *c, int n, float *betas)
 {
-    int n = c->num_train_timesteps;
     switch (c->beta_schedule) {
     case HT_BETAS_LINEAR:
         linspace((float)c->beta_start, (float)c->beta_end, n, betas);
@@ -214,12 +206,13 @@ static void rescale_to_zero_snr(int n, float *betas, float *scratch)
 
 ht_status ht_schedule_alphas(ht_arena *arena, const ht_schedule_config *config, float **alphas_cumprod)
 {
-    int n = config->num_train_timesteps;
+    /* Betas beyond the last timestep are never visited, but they are what zero terminal SNR ends at. */
+    int n = config->beta_schedule == HT_BETAS_GIVEN ? config->trained_betas_count : config->num_train_timesteps;
     float *betas = ht_alloc_array(arena, (size_t)n, sizeof *betas);
     float *alphas = ht_alloc_array(arena, (size_t)n, sizeof *alphas);
     if (!betas || !alphas)
         return HT_ERR_MEMORY;
-    make_betas(config, betas);
+    make_betas(config, n, betas);
     for (int i = 0; i < n; i++) {
         if (!(betas[i] >= 0 && betas[i] < 1))
             return ht_fail(HT_ERR_ARGUMENT, "noise schedule: beta %d of %d is %g; wanted 0 <= beta < 1", i, n,

@@ -38,7 +38,8 @@ typedef struct ht_schedule_config {
     int num_train_timesteps;
     double beta_start, beta_end;
     ht_beta_schedule beta_schedule;
-    const double *trained_betas; /* [num_train_timesteps] with HT_BETAS_GIVEN */
+    const double *trained_betas; /* [trained_betas_count], at least num_train_timesteps, with HT_BETAS_GIVEN */
+    int trained_betas_count;
     ht_prediction prediction_type;
     ht_spacing timestep_spacing;
     int steps_offset;
@@ -55,7 +56,8 @@ typedef struct ht_schedule_config {
 void ht_schedule_defaults(ht_schedule_config *config);
 /* Read a scheduler_config.json object.  Keys that change results and are not known are errors that name them; keys of
  * other samplers (solver_order, skip_prk_steps) are passed over, as diffusers does when DDIM is built from such a
- * configuration.  config is written on success. */
+ * configuration.  A key that is absent has DDIM's default whatever class the file names, in diffusers too:
+ * EulerDiscreteScheduler spaces by linspace, DDIM made from its file by leading.  config is written on success. */
 ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *where, ht_schedule_config *config);
 
 /* alphas_cumprod [num_train_timesteps], alpha-bar of DDPM eq. 4, in the arithmetic of the libraries: float32 betas,

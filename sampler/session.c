@@ -1,4 +1,6 @@
 /* session.c - compiling a model for a batch and a size. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "cpu/backend.h"
@@ -16,12 +18,18 @@ static ht_status find_backend(const char *name, const ht_backend **backend)
             *backend = backends[i];
             return HT_OK;
         }
-    return ht_fail(HT_ERR_ARGUMENT, "no backend is called \"%s\"; there are cpu, auto", name);
+    char known[256] = "";
+    size_t used = 0;
+    for (size_t i = 0; i < sizeof backends / sizeof *backends && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s, ", backends[i]->name);
+    return ht_fail(HT_ERR_ARGUMENT, "no backend is called \"%s\"; there are %sauto", name, known);
 }
 
 static ht_status check_size(const char *what, int value, int own, int multiple, int *out)
 {
     *out = value ? value : own;
+    if (!*out)
+        return ht_fail(HT_ERR_ARGUMENT, "config.json has no sample_size; say which height and width the sample has");
     if (*out < 1 || *out > 16384)
         return ht_fail(HT_ERR_ARGUMENT, "%s %d is out of range; wanted 1 to 16384", what, *out);
     if (*out % multiple)
@@ -72,13 +80,13 @@ static ht_status allocate(ht_session *s)
         if (v->tapped && ht_value_count(v) > largest)
             largest = ht_value_count(v);
     }
-    s->labels = ht_alloc_array(s->arena, (size_t)s->batch, sizeof *s->labels);
     s->tap = ht_alloc_array(s->arena, (size_t)largest, sizeof *s->tap);
     s->row_bytes = s->backend->row_bytes(s->program);
-    return s->labels && s->tap ? HT_OK : HT_ERR_MEMORY;
+    return s->tap ? HT_OK : HT_ERR_MEMORY;
 }
 
-ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse, ht_session **session)
+ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse,
+                               ht_session **session)
 {
     static const ht_session_options defaults;
     const ht_session_options *o = options ? options : &defaults;
@@ -100,6 +108,8 @@ ht_status ht_session_open_taps(ht_model *model, const ht_session_options *option
         status = allocate(s);
     if (!status)
         status = ht_session_describe(s);
+    if (!status)
+        status = s->backend->run(s->program, HT_STAGE_ONCE, s->batch, NULL);
     if (status)
         ht_session_close(s);
     else
@@ -120,5 +130,6 @@ void ht_session_close(ht_session *s)
         s->backend->free(s->program, s->table);
         s->backend->close(s->program);
     }
+    free(s->timesteps);
     ht_arena_free(s->arena);
 }

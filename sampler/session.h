@@ -1,4 +1,5 @@
-/* session.h - running a compiled model inside the library: tables once per schedule, conditions once per batch, then steps. */
+/* session.h - running a compiled model inside the library: tables once per schedule, conditions once per batch, then
+ * steps. */
 #ifndef HT_SAMPLER_SESSION_H
 #define HT_SAMPLER_SESSION_H
 
@@ -9,19 +10,30 @@ int ht_session_batch(const ht_session *s);
 int ht_session_height(const ht_session *s);
 int ht_session_width(const ht_session *s);
 
-/* Run the {t} stage for each timestep into a table with a row each; later calls name rows by their index.  A schedule that is
- * there already is not run again.  The table grows when one is longer than any before, else nothing is allocated. */
+/* Run the {t} stage for each timestep into a table with a row each; later calls name rows by their index.  A schedule
+ * that is there already is not run again.  The table grows when one is longer than any before, else nothing is
+ * allocated. */
 ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps);
 
-/* Run the {cond} stage for the n <= batch images that come next.  Checks class labels; cond may be NULL if the model takes nothing. */
+/* Whether cond has for n images what the model takes, no more, and in range.  NULL is right if the model takes nothing.
+ */
+ht_status ht_session_check_cond(const ht_session *s, int64_t n, const ht_cond *cond);
+
+/* The rows from image `at` on; no rows of NULL. */
+ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t at);
+
+/* Run the {cond} stage for the n <= batch images that come next; checks cond. */
 ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond);
 
-/* out = model(x, timestep of this row, cond) for the n images of the last _set_cond.  x [n,h,w,in], out [n,h,w,out].  Allocates nothing. */
+/* out = model(x, timestep of this row, cond) for the n images of the last _set_cond.  x [n,h,w,in], out [n,h,w,out].
+ * Allocates nothing. */
 ht_status ht_session_step(ht_session *s, int row, const float *x, float *out);
 
 /* The value of a tap after the last step (borrowed until the next call), NULL if the name is not tapped. */
 const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count);
-/* As ht_session_open, keeping the values of these names (NULL-terminated list; NULL: none).  fuse 0 leaves the graph as the model built it. */
-ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse, ht_session **session);
+/* As ht_session_open, keeping the values of these names (NULL-terminated list; NULL: none).  fuse 0 leaves the graph as
+ * the model built it. */
+ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse,
+                               ht_session **session);
 
 #endif

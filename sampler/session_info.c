@@ -1,4 +1,5 @@
-/* session_info.c - what a session is made of, in words: for info, bench, and anyone who asks why a layer runs as it does. */
+/* session_info.c - what a session is made of, in words: for info, bench, and anyone who asks why a layer runs as it
+ * does. */
 #include <stdio.h>
 #include <string.h>
 
@@ -38,7 +39,8 @@ static const char *describe(ht_arena *arena, const ht_op *op)
         print_shape(x2 + 1, sizeof x2 - 1, op->in[HT_IN_X2]);
     }
     if (op->kind == HT_OP_conv2d)
-        snprintf(more, sizeof more, " k%d s%d%s", op->attrs.kernel, op->attrs.stride, op->attrs.upsample > 1 ? " up2" : "");
+        snprintf(more, sizeof more, " k%d s%d%s", op->attrs.kernel, op->attrs.stride,
+                 op->attrs.upsample > 1 ? " up2" : "");
     return ht_sprintf(arena, "%s <- %s%s%s", out, x, x2, more);
 }
 

@@ -15,12 +15,11 @@ struct ht_session {
     int n; /* images of the last _set_cond */
     size_t row_bytes;
     char *table;      /* [rows][row_bytes], the backend's memory */
-    float *timesteps; /* [rows] */
+    float *timesteps; /* [rows], of malloc: it grows with the table */
     int rows, table_rows;
     const ht_value *sample, *timestep, *class_labels, *class_embeddings; /* inputs; NULL where the model has none */
-    float *labels; /* [batch], class labels as the graph takes them */
-    float *tap;    /* room for the largest tap */
-    const char **descriptions; /* by operation: shapes in words */
+    float *tap;                                                          /* room for the largest tap */
+    const char **descriptions;                                           /* by operation: shapes in words */
 };
 
 /* Fill in s->descriptions. */

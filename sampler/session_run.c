@@ -1,5 +1,7 @@
-/* session_run.c - running a compiled model: the {t} stage into a table with a row per timestep, the {cond} stage once per batch, then steps. */
+/* session_run.c - running a compiled model: the {t} stage into a table with a row per timestep, the {cond} stage once
+ * per batch, then steps. */
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "sampler/session_private.h"
@@ -29,13 +31,15 @@ static ht_status grow_table(ht_session *s, int rows)
     size_t bytes;
     if (!ht_mul_size((size_t)rows, s->row_bytes ? s->row_bytes : 1, &bytes))
         return ht_fail(HT_ERR_MEMORY, "out of memory for a table of %d timesteps", rows);
-    float *timesteps = ht_alloc_array(s->arena, (size_t)rows, sizeof *timesteps);
-    char *table = timesteps ? s->backend->alloc(s->program, bytes) : NULL;
+    float *timesteps = realloc(s->timesteps, (size_t)rows * sizeof *timesteps);
+    if (!timesteps)
+        return ht_fail(HT_ERR_MEMORY, "out of memory for %d timesteps", rows);
+    s->timesteps = timesteps;
+    char *table = s->backend->alloc(s->program, bytes);
     if (!table)
         return HT_ERR_MEMORY;
     s->backend->free(s->program, s->table);
     s->table = table;
-    s->timesteps = timesteps;
     s->table_rows = rows;
     return HT_OK;
 }
@@ -63,30 +67,67 @@ ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps)
     return status;
 }
 
-/* Class labels of all n images are there and in range. */
-static ht_status check_cond(const ht_session *s, int64_t n, const ht_cond *cond)
+static ht_status check_labels(const ht_denoiser_info *info, int64_t n, const float *labels)
 {
-    const ht_denoiser_info *info = &s->model->info;
-    if (s->class_embeddings && (!cond || !cond->class_embeddings))
-        return ht_fail(HT_ERR_ARGUMENT, "this model needs a class embedding of %d numbers an image", info->class_embed_dim);
-    if (!s->class_labels)
-        return HT_OK;
-    if (!cond || !cond->class_labels)
-        return ht_fail(HT_ERR_ARGUMENT, "this model needs a class for each image");
-    for (int64_t i = 0; i < n && !info->class_timestep; i++)
-        if (cond->class_labels[i] < 0 || cond->class_labels[i] >= info->num_classes)
-            return ht_fail(HT_ERR_ARGUMENT, "class %lld is out of range; this model has classes 0 to %d", (long long)cond->class_labels[i],
-                           info->num_classes - 1);
+    int last = info->num_classes - 1;
+    for (int64_t i = 0; i < n; i++) {
+        double label = labels[i];
+        if (info->class_timestep && isfinite(label))
+            continue;
+        if (info->class_timestep)
+            return ht_fail(HT_ERR_ARGUMENT, "class %g of image %lld is not a finite number", label, (long long)i);
+        if (!(label >= 0 && label <= last))
+            return ht_fail(HT_ERR_ARGUMENT, "class %.9g is out of range; this model has classes 0 to %d", label, last);
+        if (label != floor(label))
+            return ht_fail(HT_ERR_ARGUMENT, "class %.9g is not whole; this model has classes 0 to %d", label, last);
+    }
     return HT_OK;
+}
+
+static ht_status check_embeddings(int64_t n, int dim, const float *embeddings)
+{
+    for (int64_t i = 0; i < n * dim; i++)
+        if (!isfinite(embeddings[i]))
+            return ht_fail(HT_ERR_ARGUMENT, "the class embedding of image %lld has values that are not finite",
+                           (long long)(i / dim));
+    return HT_OK;
+}
+
+ht_status ht_session_check_cond(const ht_session *s, int64_t n, const ht_cond *cond)
+{
+    static const ht_cond none;
+    const ht_denoiser_info *info = &s->model->info;
+    const char *path = s->model->path;
+    cond = cond ? cond : &none;
+    if (cond->class_labels && !s->class_labels)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no class labels", path);
+    if (cond->class_embeddings && !s->class_embeddings)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no class embeddings", path);
+    if (s->class_labels && !cond->class_labels)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs a class for each image", path);
+    if (s->class_embeddings && !cond->class_embeddings)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs a class embedding of %d numbers an image", path,
+                       info->class_embed_dim);
+    if (s->class_labels)
+        return check_labels(info, n, cond->class_labels);
+    return s->class_embeddings ? check_embeddings(n, info->class_embed_dim, cond->class_embeddings) : HT_OK;
+}
+
+ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t at)
+{
+    ht_cond rows = cond ? *cond : (ht_cond){0};
+    if (rows.class_labels)
+        rows.class_labels += at;
+    if (rows.class_embeddings)
+        rows.class_embeddings += at * s->model->info.class_embed_dim;
+    return rows;
 }
 
 ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond)
 {
-    ht_status status = check_cond(s, n, cond);
-    for (int i = 0; !status && s->class_labels && i < n; i++)
-        s->labels[i] = (float)cond->class_labels[i];
+    ht_status status = ht_session_check_cond(s, n, cond);
     if (!status && s->class_labels)
-        status = s->backend->upload(s->program, s->class_labels, s->labels, n);
+        status = s->backend->upload(s->program, s->class_labels, cond->class_labels, n);
     if (!status && s->class_embeddings)
         status = s->backend->upload(s->program, s->class_embeddings, cond->class_embeddings, n);
     if (status)
@@ -129,13 +170,12 @@ ht_status ht_predict(ht_session *s, int64_t n, const float *x, const float *t, c
 {
     const ht_denoiser_info *info = &s->model->info;
     int64_t pixels = (int64_t)s->height * s->width;
-    ht_status status = check_cond(s, n, cond);
+    ht_status status = ht_session_check_cond(s, n, cond);
     for (int64_t i = 0; !status && i < n; i++)
         if (!isfinite(t[i]))
             status = ht_fail(HT_ERR_ARGUMENT, "timestep %lld is not a number", (long long)i);
     for (int64_t at = 0, count; !status && at < n; at += count) {
-        ht_cond part = {.class_labels = s->class_labels ? cond->class_labels + at : NULL,
-                        .class_embeddings = s->class_embeddings ? cond->class_embeddings + at * info->class_embed_dim : NULL};
+        ht_cond part = ht_session_cond_from(s, cond, at);
         count = same_timestep(s, at, n, t);
         status = ht_session_set_timesteps(s, 1, t + at);
         if (!status)

@@ -7,6 +7,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/elementary.h"
 #include "sampler/trajectory.h"
 
 /* The k-th smallest (from 0) of |x|; NaN counts as the largest. */
@@ -73,7 +74,10 @@ static float learned_std(const ht_step_row *row, float v)
     if (row->noise == HT_NOISE_LEARNED)
         return sqrtf(v);
     float share = (v + 1) * 0.5f; /* arXiv:2102.09672 eq. 15 */
-    return expf(0.5f * (share * row->max_log + (1 - share) * row->min_log));
+    float x = 0.5f * (share * row->max_log + (1 - share) * row->min_log);
+    if (!(x > -100 && x < 88)) /* below the smallest float, above the largest, NaN */
+        return x < 0 ? 0 : x + INFINITY;
+    return (float)ht_exp((double)x);
 }
 
 static void add_learned_noise(const ht_step_row *row, const ht_step_image *m)

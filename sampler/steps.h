@@ -11,6 +11,8 @@ typedef struct ht_steps {
 
 /* The ht_spacing of a name, or -1. */
 int ht_spacing_find(const char *name);
+/* The name of a spacing; NULL past the last. */
+const char *ht_spacing_name(int spacing);
 
 /* The timesteps of a sampler that evaluates the model `steps` times, 1 .. num_train_timesteps.  `uniform` visits a few
  * more if steps does not divide num_train_timesteps: its stride is rounded down, as in the original.  HT_ERR_ARGUMENT

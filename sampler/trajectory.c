@@ -16,6 +16,14 @@ static bool serves(const ht_sampler *sampler, const char *class_name)
     return *name != NULL;
 }
 
+const char *ht_sampler_for(const char *class_name)
+{
+    for (const ht_sampler *const *s = samplers; class_name && *s; s++)
+        if (serves(*s, class_name))
+            return (*s)->name;
+    return ht_ddim.name;
+}
+
 static ht_status refuse_sampler(const char *name)
 {
     char known[256] = "";
@@ -25,26 +33,29 @@ static ht_status refuse_sampler(const char *name)
     return ht_fail(HT_ERR_ARGUMENT, "sampler \"%s\" is not known; this version has %s", name, known);
 }
 
-static ht_status find_sampler(const char *name, const char *class_name, const ht_sampler **out)
+static ht_status find_sampler(const char *name, const ht_sampler **out)
 {
     for (const ht_sampler *const *s = samplers; *s; s++) {
-        if (name ? !strcmp((*s)->name, name) : serves(*s, class_name)) {
+        if (!strcmp((*s)->name, name)) {
             *out = *s;
             return HT_OK;
         }
     }
-    *out = &ht_ddim;
-    return name ? refuse_sampler(name) : HT_OK;
+    return refuse_sampler(name);
 }
 
 static ht_status find_spacing(const char *name, ht_spacing fallback, ht_spacing *out)
 {
     int found = name ? ht_spacing_find(name) : (int)fallback;
-    *out = (ht_spacing)found;
-    return found >= 0
-               ? HT_OK
-               : ht_fail(HT_ERR_ARGUMENT,
-                         "spacing \"%s\" is not known; wanted leading, trailing, linspace, uniform, quad or adm", name);
+    char known[256] = "";
+    size_t used = 0;
+    if (found >= 0) {
+        *out = (ht_spacing)found;
+        return HT_OK;
+    }
+    for (int i = 0; ht_spacing_name(i) && used < sizeof known; i++)
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", used ? ", " : "", ht_spacing_name(i));
+    return ht_fail(HT_ERR_ARGUMENT, "spacing \"%s\" is not known; this version has %s", name, known);
 }
 
 double ht_next_alpha(const ht_trajectory_source *source, int i)
@@ -94,7 +105,8 @@ ht_status ht_trajectory_make(ht_arena *arena, const ht_schedule_config *config, 
     ht_trajectory p = {.config = config};
     ht_trajectory_source source = {.config = config, .options = options};
     float *alphas_cumprod;
-    ht_status status = find_sampler(options->sampler, config->class_name, &p.sampler);
+    const char *sampler = options->sampler ? options->sampler : ht_sampler_for(config->class_name);
+    ht_status status = find_sampler(sampler, &p.sampler);
     status = status ? status : find_spacing(options->spacing, config->timestep_spacing, &source.spacing);
     status = status ? status : ht_steps_make(arena, config, source.spacing, options->steps, &source.steps);
     status = status ? status : ht_schedule_alphas(arena, config, &alphas_cumprod);

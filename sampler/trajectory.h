@@ -76,6 +76,9 @@ extern const ht_sampler ht_ddim, ht_ddpm;
 ht_status ht_trajectory_make(ht_arena *arena, const ht_schedule_config *config, const ht_trajectory_options *options,
                              ht_trajectory *trajectory);
 
+/* The name of the sampler that serves a class of diffusers' schedulers, or the configuration without one (NULL). */
+const char *ht_sampler_for(const char *class_name);
+
 /* Take step i.  Allocates nothing.  NaN and infinity go through. */
 void ht_trajectory_step(const ht_trajectory *trajectory, int i, const ht_step_image *m);
 

@@ -377,6 +377,76 @@ static void put_text(scratch *s, const char *name, const char *text)
     assert_int_equal(fclose(f), 0);
 }
 
+/* One key of a file of the copied model; value is JSON. */
+static void set_key(scratch *s, const char *name, const char *key, const char *value)
+{
+    json_t *object = json_load_file(in_scratch(s, name), 0, NULL);
+    json_t *v = json_loads(value, JSON_DECODE_ANY, NULL);
+    assert_non_null(object);
+    assert_non_null(v);
+    assert_int_equal(json_object_set_new(object, key, v), 0);
+    assert_int_equal(json_dump_file(object, in_scratch(s, name), 0), 0);
+    json_decref(object);
+}
+
+static void assert_says(const scratch *s, const char *words)
+{
+    if (!strstr(s->err, words))
+        fail_msg("<%s> does not say %s", s->err, words);
+}
+
+/* Latents are no pictures, though they may have 3 or 4 channels. */
+static void pipelines_that_decode_are_refused_by_sample_alone(void **state)
+{
+    scratch *s = *state;
+    static const char *const decoders[][2] = {{"vqvae", "[\"diffusers\", \"VQModel\"]"},
+                                              {"vae", "[\"diffusers\", \"AutoencoderKL\"]"}};
+    for (int i = 0; i < 2; i++) {
+        copy_model(s);
+        set_key(s, "model/model_index.json", decoders[i][0], decoders[i][1]);
+        const char *model = in_scratch(s, "model");
+        assert_refused(s, run(s, "sample", model, "-n", "1", "--steps", "2", "-o", in_scratch(s, "a.png")), 1);
+        assert_says(s, decoders[i][0]);
+        assert_false(exists(in_scratch(s, "a.png")));
+        assert_worked(s, run(s, "info", model));
+    }
+    copy_model(s);
+    set_key(s, "model/model_index.json", "vae", "[null, null]"); /* diffusers' word for a component left out */
+    assert_worked(s, run(s, "sample", in_scratch(s, "model"), "-n", "1", "--steps", "2", "-o", in_scratch(s, "a.png")));
+}
+
+/* The library's table of samplers decides, and the picture says what it decided. */
+static void every_class_of_ddpm_schedulers_draws_ddpm(void **state)
+{
+    scratch *s = *state;
+    static unsigned char want[1 << 16], got[1 << 16];
+    const char *classes[] = {"\"DDPMScheduler\"", "\"DDPMParallelScheduler\""};
+    size_t n = 0;
+    copy_model(s);
+    for (int i = 0; i < 2; i++) {
+        const char *picture = in_scratch(s, "a.png");
+        set_key(s, "model/scheduler/scheduler_config.json", "_class_name", classes[i]);
+        assert_worked(s, run(s, "sample", in_scratch(s, "model"), "-n", "1", "--steps", "3", "-o", picture));
+        FILE *f = fopen(picture, "rb");
+        assert_non_null(f);
+        n = fread(i ? got : want, 1, sizeof want, f);
+        fclose(f);
+        assert_true(n > 0 && memmem(i ? got : want, n, "Sampler: DDPM", 13));
+    }
+    assert_memory_equal(got, want, n);
+}
+
+static void a_model_without_sample_size_is_asked_for_one(void **state)
+{
+    scratch *s = *state;
+    copy_model(s);
+    set_key(s, "model/unet/config.json", "sample_size", "null");
+    const char *model = in_scratch(s, "model"), *out = in_scratch(s, "a.png");
+    assert_refused(s, run(s, "sample", model, "-n", "1", "--steps", "2", "-o", out), 1);
+    assert_says(s, "no sample_size");
+    assert_worked(s, run(s, "sample", model, "-n", "1", "--steps", "2", "--size", "8", "-o", out));
+}
+
 static void configurations_that_are_not_json_are_refused(void **state)
 {
     scratch *s = *state;
@@ -477,6 +547,9 @@ int main(void)
         CASE(damaged_headers_are_refused),
         CASE(duplicate_names_are_refused),
         CASE(configurations_that_do_not_fit_are_refused_by_name),
+        CASE(pipelines_that_decode_are_refused_by_sample_alone),
+        CASE(every_class_of_ddpm_schedulers_draws_ddpm),
+        CASE(a_model_without_sample_size_is_asked_for_one),
         CASE(configurations_that_are_not_json_are_refused),
         CASE(missing_files_are_named),
         CASE(predict_names_what_is_wrong_with_its_input),

@@ -77,7 +77,7 @@ static const refusal refusals[] = {
     {"{\"layers_per_block\": 65}", "layers_per_block|65"},
     {"{\"layers_per_block\": 4000000000}", "layers_per_block|4000000000"},
     {"{\"mid_block_scale_factor\": 0}", "mid_block_scale_factor|0"},
-    {"{\"mid_block_type\": \"UNetMidBlock2DCrossAttn\"}", "mid_block_type|UNetMidBlock2DCrossAttn|UNetMidBlock2D"},
+    {"{\"mid_block_type\": 2}", "mid_block_type|2|string"},
     {"{\"norm_eps\": 0}", "norm_eps|0"},
     {"{\"norm_eps\": 1e-300}", "norm_eps"},
     {"{\"norm_eps\": \"1e-6\"}", "norm_eps"},
@@ -124,6 +124,7 @@ static const char *const harmless[] = {
     "{\"act_fn\": \"swish\"}",
     "{\"sample_size\": null}",
     "{\"mid_block_type\": null}",
+    "{\"mid_block_type\": \"UNetMidBlock2DCrossAttn\"}",
     "{\"time_embedding_dim\": 0}",
 };
 
@@ -137,6 +138,28 @@ static void settings_of_training_and_null_are_ignored(void **state)
         assert_ok(ht_unet2d_config_read(object, "config.json", &config));
         json_decref(object);
     }
+    json_decref(base);
+}
+
+/* diffusers drops "UNetRes" from a block's name before it looks it up. */
+static void names_of_blocks_with_the_old_prefix_mean_the_same(void **state)
+{
+    (void)state;
+    ht_unet2d_config before, after;
+    json_t *base = read_base("tests/goldens/unet/adm-scale-shift/config.json");
+    json_t *object =
+        patched(base, "{\"down_block_types\": [\"UNetResResnetDownsampleBlock2D\", \"UNetResAttnDownBlock2D\", "
+                      "\"AttnDownBlock2D\"], \"up_block_types\": [\"AttnUpBlock2D\", "
+                      "\"UNetResAttnUpBlock2D\", \"UNetResResnetUpsampleBlock2D\"]}");
+    memset(&before, 0, sizeof before);
+    memset(&after, 0, sizeof after);
+    assert_ok(ht_unet2d_config_read(base, "config.json", &before));
+    assert_ok(ht_unet2d_config_read(object, "config.json", &after));
+    for (int i = 0; i < 3; i++) {
+        assert_memory_equal(&after.down_block_types[i], &before.down_block_types[i], sizeof(ht_unet_block_type));
+        assert_memory_equal(&after.up_block_types[i], &before.up_block_types[i], sizeof(ht_unet_block_type));
+    }
+    json_decref(object);
     json_decref(base);
 }
 
@@ -172,10 +195,13 @@ static const part_refusal ddpm_refusals[] = {
     {"model", "{\"ch_mult\": [1, 2, 65536]}", "ch 8|65536"},
     {"model", "{\"ch_mult\": [1, 0]}", "ch_mult|0"},
     {"model", "{\"num_res_blocks\": 1000}", "num_res_blocks|1000"},
-    {"model", "{\"conditional\": true}", "model.conditional"},
+    {"model", "{\"conditional\": true}", "conditional|`model`"},
+    {"model", "{\"var_type\": \"nonsense\"}", "var_type|nonsense|fixedsmall, fixedlarge"},
     {"data", "{\"rescaled\": false}", "rescaled"},
     {"data", "{\"logit_transform\": true}", "logit_transform"},
     {"data", "{\"image_size\": null}", "image_size"},
+    {"data", "{\"rescale\": false}", "rescale|`data`"},
+    {"diffusion", "{\"beta_shedule\": \"quad\"}", "beta_shedule|`diffusion`"},
     {"diffusion", "{\"beta_schedule\": \"jsd\"}", "beta_schedule|jsd|quad"},
     {"diffusion", "{\"num_diffusion_timesteps\": 0}", "num_diffusion_timesteps|0"},
 };
@@ -194,6 +220,46 @@ static void original_ddpm_values_are_named_too(void **state)
         assert_message(r->words, r->patch);
         json_decref(object);
     }
+    json_decref(base);
+}
+
+static const struct var_type {
+    const char *patch, *name;
+} var_types[] = {
+    {"{\"var_type\": \"fixedlarge\"}", "fixed_large"},
+    {"{\"var_type\": \"fixedsmall\"}", "fixed_small"},
+    {"{\"var_type\": null}", "fixed_small"},
+};
+
+static void var_type_is_the_variance_of_ddpm(void **state)
+{
+    (void)state;
+    json_t *base = read_base("tests/goldens/ddim_original/cifar/config.json");
+    for (size_t i = 0; i < sizeof var_types / sizeof *var_types; i++) {
+        json_t *object = json_deep_copy(base), *unet, *scheduler;
+        json_object_set_new(object, "model", patched(json_object_get(base, "model"), var_types[i].patch));
+        assert_ok(ht_ddpm_translate(object, "config.json", &unet, &scheduler));
+        assert_string_equal(json_string_value(json_object_get(scheduler, "variance_type")), var_types[i].name);
+        json_decref(scheduler);
+        json_decref(unet);
+        json_decref(object);
+    }
+    json_decref(base);
+}
+
+/* All keys of cifar10.yml, bedroom.yml and church.yml of the original code. */
+static void keys_that_training_reads_are_no_error(void **state)
+{
+    (void)state;
+    json_t *base = read_base("tests/goldens/ddim_original/cifar/config.json"), *unet, *scheduler;
+    json_object_set_new(base, "data",
+                        patched(json_object_get(base, "data"),
+                                "{\"dataset\": \"LSUN\", \"category\": \"bedroom\", \"logit_transform\": false, "
+                                "\"uniform_dequantization\": false, \"gaussian_dequantization\": false, "
+                                "\"random_flip\": true, \"rescaled\": true, \"num_workers\": 4}"));
+    assert_ok(ht_ddpm_translate(base, "config.json", &unet, &scheduler));
+    json_decref(scheduler);
+    json_decref(unet);
     json_decref(base);
 }
 
@@ -410,8 +476,11 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(unsupported_values_are_named),
         cmocka_unit_test(settings_of_training_and_null_are_ignored),
+        cmocka_unit_test(names_of_blocks_with_the_old_prefix_mean_the_same),
         cmocka_unit_test(an_empty_config_has_the_defaults_of_diffusers),
         cmocka_unit_test(original_ddpm_values_are_named_too),
+        cmocka_unit_test(var_type_is_the_variance_of_ddpm),
+        cmocka_unit_test(keys_that_training_reads_are_no_error),
         cmocka_unit_test(dialects_are_translated),
         IN_FOLDER(weights_that_do_not_fit_are_named),
         IN_FOLDER(a_misfit_of_the_original_names_says_both),

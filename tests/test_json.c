@@ -298,6 +298,36 @@ static void the_first_failure_sticks(void **state)
     json_decref(root);
 }
 
+static void keys_that_are_not_listed_are_named(void **state)
+{
+    static const char *const keys[] = {"a", "b", NULL};
+    json_t *root = parse("{\"a\": 1, \"_c\": 2, \"d\": null}");
+    ht_json j = {.object = root, .where = "config.json"};
+    (void)state;
+    ht_json_allow(&j, "UNet2DModel", keys);
+    assert_int_equal(j.status, HT_OK);
+    json_object_set_new(root, "d", json_integer(3));
+    ht_json_allow(&j, "UNet2DModel", keys);
+    assert_int_equal(j.status, HT_ERR_UNSUPPORTED);
+    assert_says("config.json: d is not a setting of UNet2DModel");
+    json_decref(root);
+}
+
+static void what_exists_in_one_way_is_refused_in_the_other(void **state)
+{
+    json_t *root = parse("{\"yes\": true, \"no\": false}");
+    ht_json j = {.object = root, .where = "config.json"};
+    (void)state;
+    ht_json_only(&j, "yes", true);
+    ht_json_only(&j, "no", false);
+    ht_json_only(&j, "absent", true);
+    assert_int_equal(j.status, HT_OK);
+    ht_json_only(&j, "no", true);
+    assert_int_equal(j.status, HT_ERR_UNSUPPORTED);
+    assert_says("config.json: no false is not supported; this version knows true");
+    json_decref(root);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +342,8 @@ int main(void)
         cmocka_unit_test(wrong_types_name_key_value_and_wish),
         cmocka_unit_test(long_values_are_cut_in_messages),
         cmocka_unit_test(the_first_failure_sticks),
+        cmocka_unit_test(keys_that_are_not_listed_are_named),
+        cmocka_unit_test(what_exists_in_one_way_is_refused_in_the_other),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

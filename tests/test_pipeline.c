@@ -180,15 +180,15 @@ static void an_image_keeps_its_class_in_any_batch(void **state)
     (void)state;
     enum { IMAGE = 16 * 16 * 3 };
     static const char model[] = GOLDENS "/unet/adm-scale-shift";
-    static const int64_t labels[N] = {3, 1, 4, 1, 5};
+    static const float labels[N] = {3, 1, 4, 1, 5};
     for (int rng = HT_RNG_PHILOX; rng <= HT_RNG_TORCH_CPU; rng++) {
-        ht_sample_options o = {.steps = 2, .eta = 1, .rng = (ht_rng)rng, .total = N, .class_labels = labels};
+        ht_sample_options o = {.steps = 2, .eta = 1, .rng = (ht_rng)rng, .total = N, .cond = &(ht_cond){labels, NULL}};
         float *together = draw_with(model, N, o, 0, N), *in_turns = draw_with(model, 2, o, 0, N);
         assert_memory_equal(together, in_turns, N * IMAGE * sizeof(float));
-        o.class_labels = labels + 2;
+        o.cond = &(ht_cond){labels + 2, NULL};
         float *alone = draw_with(model, 1, o, 2, 1);
         assert_memory_equal(together + 2 * IMAGE, alone, IMAGE * sizeof(float));
-        o.class_labels = labels + 1;
+        o.cond = &(ht_cond){labels + 1, NULL};
         float *other = draw_with(model, 1, o, 2, 1);
         assert_memory_not_equal(alone, other, IMAGE * sizeof(float));
         free(other);
@@ -266,6 +266,121 @@ static void progress_counts_evaluations(void **state)
     assert_int_equal(p.total, N * 4);
 }
 
+/* uniform strides through the timesteps, and the stride is rounded down: 31 evaluations for 30 steps. */
+static void progress_counts_the_steps_that_are_taken(void **state)
+{
+    (void)state;
+    progress p = {0};
+    free(draw(
+        2,
+        (ht_sample_options){.sampler = "ddim", .spacing = "uniform", .steps = 30, .progress = count_calls, .user = &p},
+        0, 2));
+    assert_int_equal(p.calls, 31);
+    assert_int_equal(p.total, 2 * 31);
+}
+
+/* ---- delivery ---------------------------------------------------------------------------------------------------- */
+
+typedef struct receiver {
+    int64_t next, stop_at;
+    float images[N * 8 * 8 * 3];
+} receiver;
+
+static int receive(void *user, int64_t index, const float *image)
+{
+    receiver *r = user;
+    assert_int_equal(index, r->next);
+    if (index < N)
+        memcpy(r->images + index * 8 * 8 * 3, image, 8 * 8 * 3 * sizeof *image);
+    return ++r->next == r->stop_at;
+}
+
+static void images_are_delivered_once_each_and_in_order(void **state)
+{
+    (void)state;
+    ht_model *model;
+    ht_session *session;
+    assert_ok(ht_model_open(pipeline, NULL, &model));
+    assert_ok(ht_session_open(model, &(ht_session_options){.batch = 2}, &session));
+    for (int k = 0; k < 2 * 3 * 2; k++) {
+        receiver r = {0};
+        static float images[N * 8 * 8 * 3];
+        ht_sample_options o = {.sampler = "ddim",
+                               .steps = 3,
+                               .eta = k % 2,
+                               .seed = 5,
+                               .rng = (ht_rng)(k / 2 % 3),
+                               .deliver = receive,
+                               .user = &r};
+        float *want =
+            draw(2, (ht_sample_options){.sampler = "ddim", .steps = 3, .eta = k % 2, .seed = 5, .rng = o.rng}, 0, N);
+        assert_ok(ht_sample(session, &o, 0, N, k / 6 ? images : NULL));
+        assert_int_equal(r.next, N);
+        assert_memory_equal(r.images, want, sizeof r.images);
+        if (k / 6)
+            assert_memory_equal(images, want, sizeof images);
+        free(want);
+    }
+    ht_session_close(session);
+    ht_model_close(model);
+}
+
+/* More images than any machine could hold: it begins, and the third one stops it. */
+static void memory_does_not_grow_with_the_number_of_images(void **state)
+{
+    (void)state;
+    ht_model *model;
+    ht_session *session;
+    receiver r = {.stop_at = 3};
+    const int64_t many = INT64_C(1000000000000);
+    assert_ok(ht_model_open(pipeline, NULL, &model));
+    assert_ok(ht_session_open(model, &(ht_session_options){.batch = 2}, &session));
+    ht_sample_options o = {.steps = 3, .deliver = receive, .user = &r};
+    assert_refused(ht_sample(session, &o, 0, many, NULL), HT_ERR_CANCELLED, "after 3 of 1000000000000 images");
+    assert_int_equal(r.next, 3);
+    o.sampler = "ddim";
+    o.rng = HT_RNG_TORCH_CPU; /* its one draw is held */
+    o.total = INT64_MAX;
+    assert_refused(ht_sample(session, &o, 0, many, NULL), HT_ERR_MEMORY, "one torch draw");
+    ht_session_close(session);
+    ht_model_close(model);
+}
+
+/* ---- what is refused --------------------------------------------------------------------------------------------- */
+
+static void a_condition_that_is_wrong_anywhere_is_refused_before_the_first_step(void **state)
+{
+    (void)state;
+    static const char table[] = GOLDENS "/unet/adm-scale-shift", number[] = GOLDENS "/unet/scale-shift-class-timestep";
+    static const struct {
+        const char *model;
+        float last;
+        const char *says;
+    } rows[] = {
+        {table, 99, "class 99 is out of range; this model has classes 0 to 9"},
+        {table, 10, "class 10 "},
+        {table, -1, "class -1 "},
+        {table, 2.5f, "class 2.5 is not whole"},
+        {table, NAN, "nan"},
+        {number, NAN, "of image 2 is not a finite number"},
+        {pipeline, 0, "takes no class"},
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ht_model *model;
+        ht_session *session;
+        static float images[3 * 16 * 16 * 3];
+        progress p = {0};
+        ht_cond cond = {.class_labels = (float[]){1, 2, rows[i].last}};
+        ht_sample_options o = {.steps = 2, .cond = &cond, .progress = count_calls, .user = &p};
+        assert_ok(ht_model_open(rows[i].model, NULL, &model));
+        assert_ok(ht_session_open(model, NULL, &session));
+        assert_refused(ht_sample(session, &o, 0, 3, images), HT_ERR_ARGUMENT, rows[i].says);
+        assert_int_equal(p.calls, 0);
+        ht_session_close(session);
+        ht_model_close(model);
+    }
+}
+
 /* One session for the calls that fail; it must go on working. */
 static void failures_leave_a_working_session(void **state)
 {
@@ -280,6 +395,9 @@ static void failures_leave_a_working_session(void **state)
     assert_refused(SAMPLE(0, 1, .steps = -1), HT_ERR_ARGUMENT, "steps is -1");
     assert_refused(SAMPLE(0, 1, .steps = 1001), HT_ERR_ARGUMENT, "1 to 1000");
     assert_refused(SAMPLE(0, 1, .steps = 4, .sampler = "magic"), HT_ERR_ARGUMENT, "magic");
+    assert_refused(SAMPLE(0, 1, .steps = 4, .spacing = "magic"), HT_ERR_ARGUMENT,
+                   "has leading, trailing, linspace, uniform, quad, adm");
+    assert_refused(ht_sample(session, NULL, 0, 1, NULL), HT_ERR_ARGUMENT, "images go nowhere");
     assert_refused(SAMPLE(0, 1, .steps = 4, .rng = (ht_rng)9), HT_ERR_ARGUMENT, "rng is 9");
     assert_refused(SAMPLE(-1, 1, .steps = 4), HT_ERR_ARGUMENT, "-1");
     assert_refused(SAMPLE(0, INT64_MAX, .steps = 4), HT_ERR_ARGUMENT, "9223372036854775807");
@@ -307,6 +425,10 @@ int main(void)
         cmocka_unit_test(noise_comes_from_the_image_s_stream),
         cmocka_unit_test(seeds_name_images),
         cmocka_unit_test(progress_counts_evaluations),
+        cmocka_unit_test(progress_counts_the_steps_that_are_taken),
+        cmocka_unit_test(images_are_delivered_once_each_and_in_order),
+        cmocka_unit_test(memory_does_not_grow_with_the_number_of_images),
+        cmocka_unit_test(a_condition_that_is_wrong_anywhere_is_refused_before_the_first_step),
         cmocka_unit_test(failures_leave_a_working_session),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -90,6 +90,7 @@ static void given_betas_make_the_same_alphas(void **state)
         betas[i] = config.beta_start + i * (config.beta_end - config.beta_start) / (T - 1);
     config.beta_schedule = HT_BETAS_GIVEN;
     config.trained_betas = betas;
+    config.trained_betas_count = T;
     assert_ok(ht_schedule_alphas(arena, &config, &got));
     assert_close("alphas_cumprod", got, want, T, 1e-7);
     ht_arena_free(arena);
@@ -232,8 +233,9 @@ static void settings_out_of_range_are_refused(void **state)
         {"{\"steps_offset\": -1}", "steps_offset"},
         {"{\"clip_sample\": 1}", "clip_sample"},
         {"{\"num_train_timesteps\": 3, \"trained_betas\": [0.1, 0.2]}", "trained_betas"},
-        {"{\"num_train_timesteps\": 1, \"trained_betas\": [0.1, 0.2]}", "trained_betas"},
         {"{\"trained_betas\": 0.1}", "trained_betas"},
+        {"{\"trained_betas\": []}", "trained_betas has 0 entries"},
+        {"{\"num_train_timesteps\": 1, \"trained_betas\": [\"0.1\"]}", "trained_betas"},
     };
     ht_schedule_config config;
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
@@ -275,6 +277,10 @@ static void given_betas_are_read(void **state)
     assert_true(alphas[0] == 0.5f && alphas[1] == 0.375f);
     assert_ok(read_config("{\"num_train_timesteps\": 2, \"trained_betas\": [0.5, 1.25]}", &config));
     assert_refused(ht_schedule_alphas(arena, &config, &alphas), HT_ERR_ARGUMENT, "beta 1 of 2 is 1.25");
+    assert_ok(read_config("{\"num_train_timesteps\": 1, \"beta_schedule\": \"exp\", \"trained_betas\": [0.5, 0.25]}",
+                          &config));
+    assert_ok(ht_schedule_alphas(arena, &config, &alphas));
+    assert_true(alphas[0] == 0.5f);
     read_config(NULL, NULL);
     ht_arena_free(arena);
 }
@@ -342,6 +348,53 @@ static void lists_stay_inside_the_schedule(void **state)
     }
 }
 
+/* diffusers' DDIMScheduler(num_train_timesteps=4, trained_betas=[0.1, 0.2, 0.3, 0.4, 0.5],
+ * rescale_betas_zero_snr=True). */
+static void zero_snr_is_reached_at_the_last_beta_given(void **state)
+{
+    (void)state;
+    static const float want[] = {0.899999917f, 0.606784821f, 0.296044409f, 0.0744932145f};
+    ht_schedule_config config;
+    ht_arena *arena = ht_arena_create();
+    float *alphas;
+    assert_ok(read_config("{\"num_train_timesteps\": 4, \"trained_betas\": [0.1, 0.2, 0.3, 0.4, 0.5], "
+                          "\"rescale_betas_zero_snr\": true}",
+                          &config));
+    assert_ok(ht_schedule_alphas(arena, &config, &alphas));
+    assert_close("alphas_cumprod", alphas, want, 4, 1e-6);
+    read_config(NULL, NULL);
+    ht_arena_free(arena);
+}
+
+/* numpy.arange(1000, 0, -1000 / 61) has 62 entries: diffusers' list is this one and a -1 after it. */
+static void trailing_has_as_many_timesteps_as_steps(void **state)
+{
+    (void)state;
+    static const int last[] = {97, 81, 65, 48, 32, 15};
+    enum { N = sizeof last / sizeof *last };
+    ht_arena *arena = ht_arena_create();
+    ht_schedule_config config;
+    ht_steps steps;
+    ht_schedule_defaults(&config);
+    assert_ok(ht_steps_make(arena, &config, HT_SPACING_TRAILING, 61, &steps));
+    assert_int_equal(steps.n, 61);
+    assert_int_equal(steps.timesteps[0], 999);
+    assert_memory_equal(steps.timesteps + 61 - N, last, sizeof last);
+    ht_arena_free(arena);
+}
+
+/* In diffusers too: DDIMScheduler.from_config takes what the file says and its own defaults for the rest. */
+static void what_another_class_leaves_out_has_the_default_of_ddim(void **state)
+{
+    (void)state;
+    ht_schedule_config config;
+    assert_ok(
+        read_config("{\"_class_name\": \"EulerDiscreteScheduler\", \"interpolation_type\": \"linear\"}", &config));
+    assert_int_equal(config.timestep_spacing, HT_SPACING_LEADING);
+    assert_true(config.clip_sample && config.set_alpha_to_one);
+    read_config(NULL, NULL);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -356,6 +409,9 @@ int main(void)
         cmocka_unit_test(settings_out_of_range_are_refused),
         cmocka_unit_test(configurations_of_other_samplers_serve_ddim),
         cmocka_unit_test(given_betas_are_read),
+        cmocka_unit_test(zero_snr_is_reached_at_the_last_beta_given),
+        cmocka_unit_test(trailing_has_as_many_timesteps_as_steps),
+        cmocka_unit_test(what_another_class_leaves_out_has_the_default_of_ddim),
         cmocka_unit_test(steps_that_cannot_be_taken_are_refused),
         cmocka_unit_test(sections_that_do_not_fit_are_refused),
         cmocka_unit_test(lists_stay_inside_the_schedule),

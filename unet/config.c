@@ -2,7 +2,8 @@
  *
  * Traps:
  * - attention_head_dim is a width here (in UNet2DConditionModel it counts heads); null means one head, absent means 8.
- * - mid_block_type null means no middle block, absent means there is one.
+ * - mid_block_type null means no middle block; any name, or no such key, a UNetMidBlock2D, as in diffusers.
+ * - norm_num_groups null is refused: diffusers' own residual blocks fail on it, though other parts give it a meaning.
  * - The middle block's attention has a GroupNorm with attn_norm_num_groups; without that key it has one only if
  *   resnet_time_scale_shift is default.
  * - num_class_embeds makes a table only if class_embed_type is null.
@@ -15,13 +16,19 @@
 #include "core/json.h"
 #include "unet/unet2d.h"
 
-/* In the order of the enums below. */
-static const char *const down_types[] = {"DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D", NULL};
-static const char *const up_types[] = {"UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D", NULL};
+/* In the order of the enums below; the names of blocks twice, as they are and as the oldest configurations say them. */
+/* clang-format off */
+static const char *const down_types[] = {
+    "DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D",
+    "UNetResDownBlock2D", "UNetResAttnDownBlock2D", "UNetResResnetDownsampleBlock2D", NULL};
+static const char *const up_types[] = {
+    "UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D",
+    "UNetResUpBlock2D", "UNetResAttnUpBlock2D", "UNetResResnetUpsampleBlock2D", NULL};
+/* clang-format on */
 static const char *const resample_types[] = {"conv", "resnet", NULL};
 static const char *const class_types[] = {"timestep", "identity", NULL};
 static const char *const shift_types[] = {"default", "scale_shift", NULL};
-enum { BLOCK_PLAIN, BLOCK_ATTN, BLOCK_RESNET };
+enum { BLOCK_PLAIN, BLOCK_ATTN, BLOCK_RESNET, BLOCK_KINDS };
 enum { RESAMPLE_CONV, RESAMPLE_RESNET };
 
 /* The last two do not change what the network computes: training reads them. */
@@ -38,21 +45,6 @@ static const char *const known_keys[] = {
 static bool is_null(const ht_json *j, const char *key)
 {
     return json_is_null(json_object_get(j->object, key));
-}
-
-static void refuse_unknown_keys(ht_json *j)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)j->object, key, value)
-    {
-        int i = 0;
-        while (known_keys[i] && strcmp(known_keys[i], key))
-            i++;
-        if (!known_keys[i] && key[0] != '_' && !json_is_null(value) && !j->status)
-            j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is not a setting of UNet2DModel that this version knows",
-                                j->where, key);
-    }
 }
 
 /* The only value that is supported, spelled out so that the message says so. */
@@ -122,10 +114,11 @@ static int read_block_types(ht_json *j, const block_list *list, ht_unet_block_ty
         n = ht_json_choices(j, list->key, kinds, HT_UNET_MAX_LEVELS, list->names);
     else
         memcpy(kinds, list->fallback, sizeof list->fallback);
-    for (int i = 0; i < n; i++)
-        types[i] =
-            (ht_unet_block_type){.attention = kinds[i] == BLOCK_ATTN,
-                                 .resnet_resampler = kinds[i] == BLOCK_RESNET || (kinds[i] == BLOCK_ATTN && resnet)};
+    for (int i = 0; i < n; i++) {
+        int kind = kinds[i] % BLOCK_KINDS;
+        types[i] = (ht_unet_block_type){.attention = kind == BLOCK_ATTN,
+                                        .resnet_resampler = kind == BLOCK_RESNET || (kind == BLOCK_ATTN && resnet)};
+    }
     return n;
 }
 
@@ -218,7 +211,7 @@ static void read_blocks(ht_json *j, ht_unet2d_config *c)
 static void read_mid(ht_json *j, ht_unet2d_config *c)
 {
     c->mid_block = !is_null(j, "mid_block_type");
-    accept_only(j, "mid_block_type", (const char *const[]){"UNetMidBlock2D", NULL});
+    ht_json_string(j, "mid_block_type", NULL);
     c->mid_block_scale_factor = positive_real(j, "mid_block_scale_factor", 1);
     c->add_attention = ht_json_bool(j, "add_attention", true);
     c->mid_attn_groups =
@@ -238,7 +231,7 @@ ht_status ht_unet2d_config_read(const json_t *object, const char *where, ht_unet
 {
     ht_json j = {.object = object, .where = where};
     ht_unet2d_config c = {0};
-    refuse_unknown_keys(&j);
+    ht_json_allow(&j, "UNet2DModel", known_keys);
     read_sample_size(&j, &c);
     c.in_channels = ht_json_int(&j, "in_channels", 3, 1, HT_UNET_MAX_CHANNELS);
     c.out_channels = ht_json_int(&j, "out_channels", 3, 1, HT_UNET_MAX_CHANNELS);

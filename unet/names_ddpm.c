@@ -6,6 +6,7 @@
  * - attn_resolutions are sizes of the image at a level, not levels; the middle always has attention.
  * - ch_mult multiplies ch, not the level before.  GroupNorm's eps is 1e-6, its groups are 32 unless num_groups says
  *   otherwise.
+ * - var_type is of the model, but it is the scheduler's variance_type, which DDPM sampling reads and DDIM does not.
  * - `quad` is diffusers' scaled_linear.  Its DDIM sampler does not clip, and its alpha before the first step is 1
  *   (set_alpha_to_one). */
 #include <stdio.h>
@@ -89,52 +90,29 @@ typedef struct ddpm_config {
     int image_size, in_channels, out_ch, ch, num_res_blocks, num_groups;
     int levels, ch_mult[HT_UNET_MAX_LEVELS];
     int n_attn, attn_resolutions[HT_UNET_MAX_LEVELS];
+    const char *variance_type; /* in the words of diffusers */
 } ddpm_config;
 
-/* dropout to ema_rate are read by training alone; var_type says which variance DDPM sampling takes. */
-static const char *const model_keys[] = {"type",
-                                         "in_channels",
-                                         "out_ch",
-                                         "ch",
-                                         "ch_mult",
-                                         "num_res_blocks",
-                                         "attn_resolutions",
-                                         "resamp_with_conv",
-                                         "num_groups",
-                                         "dropout",
-                                         "ema",
-                                         "ema_rate",
-                                         "var_type",
-                                         NULL};
-
-static void refuse_unknown_keys(ht_json *j)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach((json_t *)j->object, key, value)
-    {
-        int i = 0;
-        while (model_keys[i] && strcmp(model_keys[i], key))
-            i++;
-        if (!model_keys[i] && !json_is_null(value) && !j->status)
-            j->status =
-                ht_fail(HT_ERR_UNSUPPORTED, "%s: model.%s is not a setting that this version knows", j->where, key);
-    }
-}
-
-/* A setting that exists with one value here. */
-static void accept_only(ht_json *j, const char *key, bool value)
-{
-    if (ht_json_bool(j, key, value) != value && !j->status)
-        j->status = ht_fail(HT_ERR_UNSUPPORTED, "%s: %s %s is not supported; this version knows %s", j->where, key,
-                            value ? "false" : "true", value ? "true" : "false");
-}
+/* What the network, the pictures and the schedule read, and in a last row what training alone does. */
+/* clang-format off */
+static const char *const model_keys[] = {
+    "type", "in_channels", "out_ch", "ch", "ch_mult", "num_res_blocks", "attn_resolutions", "resamp_with_conv",
+    "num_groups", "var_type",
+    "dropout", "ema", "ema_rate", NULL};
+static const char *const data_keys[] = {
+    "image_size", "channels", "rescaled", "logit_transform",
+    "dataset", "category", "uniform_dequantization", "gaussian_dequantization", "random_flip", "num_workers", NULL};
+static const char *const diffusion_keys[] = {
+    "beta_schedule", "beta_start", "beta_end", "num_diffusion_timesteps", NULL};
+/* clang-format on */
 
 static void read_model(ht_json *j, ddpm_config *c)
 {
-    refuse_unknown_keys(j);
+    static const char *const variances[] = {"fixedsmall", "fixedlarge", NULL};
+    ht_json_allow(j, "`model`", model_keys);
     ht_json_choice(j, "type", 0, (const char *const[]){"simple", NULL});
-    accept_only(j, "resamp_with_conv", true);
+    ht_json_only(j, "resamp_with_conv", true);
+    c->variance_type = ht_json_choice(j, "var_type", 0, variances) ? "fixed_large" : "fixed_small";
     c->in_channels = ht_json_int(j, "in_channels", 3, 1, HT_UNET_MAX_CHANNELS);
     c->out_ch = ht_json_int(j, "out_ch", 3, 1, HT_UNET_MAX_CHANNELS);
     c->ch = ht_json_int(j, "ch", 0, 1, HT_UNET_MAX_CHANNELS);
@@ -150,9 +128,10 @@ static void read_model(ht_json *j, ddpm_config *c)
 
 static void read_data(ht_json *j, ddpm_config *c)
 {
+    ht_json_allow(j, "`data`", data_keys);
     c->image_size = ht_json_int(j, "image_size", 0, 1, HT_UNET_MAX_CHANNELS);
-    accept_only(j, "rescaled", true); /* images in [-1,1] */
-    accept_only(j, "logit_transform", false);
+    ht_json_only(j, "rescaled", true); /* images in [-1,1] */
+    ht_json_only(j, "logit_transform", false);
     if (!c->image_size && !j->status)
         j->status = ht_fail(HT_ERR_FORMAT, "%s: data.image_size is missing: attn_resolutions mean nothing without it",
                             j->where);
@@ -183,18 +162,19 @@ static json_t *unet_of(const ddpm_config *c)
                      0, "attention_head_dim", "norm_num_groups", c->num_groups, "norm_eps", 1e-6);
 }
 
-static json_t *scheduler_of(ht_json *j)
+static json_t *scheduler_of(ht_json *j, const char *variance_type)
 {
     static const char *const names[] = {"linear", "quad", NULL};
+    ht_json_allow(j, "`diffusion`", diffusion_keys);
     int schedule = ht_json_choice(j, "beta_schedule", 0, names);
     int timesteps = ht_json_int(j, "num_diffusion_timesteps", 1000, 1, 100000);
     double start = ht_json_real(j, "beta_start", 1e-4), end = ht_json_real(j, "beta_end", 0.02);
     if (j->status)
         return NULL;
-    json_t *object =
-        json_pack("{s:s, s:s, s:f, s:f, s:i, s:b, s:b, s:s}", "_class_name", "DDIMScheduler", "beta_schedule",
-                  schedule ? "scaled_linear" : "linear", "beta_start", start, "beta_end", end, "num_train_timesteps",
-                  timesteps, "clip_sample", 0, "set_alpha_to_one", 1, "timestep_spacing", "leading");
+    json_t *object = json_pack("{s:s, s:s, s:f, s:f, s:i, s:b, s:b, s:s, s:s}", "_class_name", "DDIMScheduler",
+                               "beta_schedule", schedule ? "scaled_linear" : "linear", "beta_start", start, "beta_end",
+                               end, "num_train_timesteps", timesteps, "clip_sample", 0, "set_alpha_to_one", 1,
+                               "timestep_spacing", "leading", "variance_type", variance_type);
     if (!object)
         j->status = ht_fail(HT_ERR_MEMORY, "out of memory");
     return object;
@@ -214,7 +194,7 @@ ht_status ht_ddpm_translate(const json_t *config, const char *where, json_t **un
         read_data(&data, &c);
     if (model.status || data.status)
         return model.status ? model.status : data.status;
-    if (json_is_object(diffusion.object) && !(betas = scheduler_of(&diffusion)))
+    if (json_is_object(diffusion.object) && !(betas = scheduler_of(&diffusion, c.variance_type)))
         return diffusion.status;
     json_t *translated = unet_of(&c);
     if (!translated) {

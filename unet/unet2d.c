@@ -316,12 +316,7 @@ static void unet2d_build(const void *model, ht_graph *g, int64_t n, int64_t h, i
     const unet2d *m = model;
     const ht_unet2d_config *c = &m->config;
     const ht_conv_shape same_size = {.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
-    int multiple = 1 << (c->levels - 1);
     skips s = {.n = 0};
-    if (h % multiple || w % multiple)
-        ht_graph_fail(g, HT_ERR_SHAPE,
-                      "a sample of %lld x %lld: this model has %d levels, height and width must be multiples of %d",
-                      (long long)h, (long long)w, c->levels, multiple);
     ht_value *temb = time_and_class(g, m, n);
     ht_value *x = ht_input(g, "sample", 4, (const int64_t[]){n, h, w, c->in_channels}, HT_DEPENDS_X);
     if (c->center_input_sample)
