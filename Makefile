@@ -21,13 +21,12 @@ MAKEFLAGS += -j$(shell nproc)
 endif
 
 WARN     := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
-OPENMP   := -fopenmp
 FLAGS_release := -O3 -g
 FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
-CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off $(OPENMP) -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
-LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) $(OPENMP)
+CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
+LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
 LDLIBS   := -ljansson -lz -lm
 
 ROOMS    := core graph cpu unet sampler quant

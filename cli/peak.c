@@ -7,8 +7,10 @@
 #include "cli/peak.h"
 
 #include <immintrin.h>
-#include <omp.h>
+#include <pthread.h>
+#include <sched.h>
 #include <stdint.h>
+#include <stdlib.h>
 
 #include "cli/commands.h"
 
@@ -87,24 +89,48 @@ static peak_loop pick_loop(void)
     return (peak_loop){"sse2", 4, loop_sse2};
 }
 
+typedef struct peak_run {
+    pthread_t thread;
+    float (*run)(int64_t rounds);
+    volatile float sink; /* keeps the loop from being thrown away */
+} peak_run;
+
+static void *run_loop(void *argument)
+{
+    peak_run *r = argument;
+    r->sink = r->run(ROUNDS);
+    return NULL;
+}
+
+/* Operations a second of so many threads at once; 0 if they cannot be had. */
+static double measure_once(peak_loop loop, int threads, peak_run *runs)
+{
+    int started = 0;
+    double start = seconds_now();
+    while (started < threads) {
+        runs[started].run = loop.run;
+        if (pthread_create(&runs[started].thread, NULL, run_loop, &runs[started]))
+            break;
+        started++;
+    }
+    for (int i = 0; i < started; i++)
+        pthread_join(runs[i].thread, NULL);
+    return started < threads ? 0 : 2.0 * CHAINS * loop.width * (double)ROUNDS * threads / (seconds_now() - start);
+}
+
 double peak_measure(int threads, const char **isa)
 {
     peak_loop loop = pick_loop();
-    if (!threads)
-        threads = omp_get_num_procs();
     double best = 0;
-    volatile float sink = 0; /* keeps the loops from being thrown away */
-    for (int i = 0; i < REPEATS; i++) {
-        float sum = 0;
-        double start = seconds_now();
-#pragma omp parallel num_threads(threads) reduction(+ : sum)
-        sum += loop.run(ROUNDS);
-        double rate = 2.0 * CHAINS * loop.width * (double)ROUNDS * threads / (seconds_now() - start);
-        sink = sum;
-        if (rate > best)
-            best = rate;
+    cpu_set_t set;
+    if (!threads)
+        threads = sched_getaffinity(0, sizeof set, &set) ? 1 : CPU_COUNT(&set);
+    peak_run *runs = calloc((size_t)threads, sizeof *runs);
+    for (int i = 0; runs && i < REPEATS; i++) {
+        double rate = measure_once(loop, threads, runs);
+        best = rate > best ? rate : best;
     }
-    (void)sink;
+    free(runs);
     *isa = loop.isa;
     return best;
 }

@@ -1,11 +1,11 @@
 /* backend.c - compiling a graph for the CPU and running its stages: kernels chosen, weights packed, memory planned,
  * then nothing is allocated.
  *
- * A run is one parallel region: every thread walks the stage's operations, does its share of each and waits for the
+ * In a run every thread walks the stage's operations, does its share of each and waits for the
  * others. */
 #include "cpu/backend.h"
 
-#include <omp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -37,7 +37,9 @@ struct ht_program {
     char *kept, *work, *packed, *scratch, *shared;
     size_t scratch_bytes, packed_bytes; /* of one thread; of all weights */
     void *row;                          /* of the last run */
-    ht_barrier barrier;
+    ht_crew *crew;
+    atomic_int next_to_pack;
+    ht_stage stage; /* of the run that is going on */
 };
 
 /* Memory that is touched often: aligned, and in huge pages where the system gives them. */
@@ -123,20 +125,26 @@ static ht_status choose_kernels(ht_program *p)
     return p->packed && p->scratch && p->shared && p->kept && p->work ? HT_OK : HT_ERR_MEMORY;
 }
 
+/* One operation at a time, whoever is free: their sizes differ much. */
+static void pack_some(void *argument, const ht_team *team)
+{
+    ht_program *p = argument;
+    (void)team;
+    for (int i; (i = atomic_fetch_add(&p->next_to_pack, 1)) < ht_graph_ops(p->graph);) {
+        const step *s = &p->steps[i];
+        if (s->kernel->pack)
+            s->kernel->pack(s->call.op, p->packed + ((const char *)s->call.packed - p->packed));
+    }
+}
+
 static void pack_weights(ht_program *p)
 {
-    int n = ht_graph_ops(p->graph);
     char *at = p->packed;
-    for (int i = 0; i < n; i++) {
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
         p->steps[i].call.packed = at;
         at += size_of(p->steps[i].kernel->packed, p->steps[i].call.op);
     }
-#pragma omp parallel for num_threads(p->threads) schedule(dynamic, 1)
-    for (int i = 0; i < n; i++) {
-        const step *s = &p->steps[i];
-        if (s->kernel->pack)
-            s->kernel->pack(s->call.op, (char *)p->packed + ((const char *)s->call.packed - p->packed));
-    }
+    ht_crew_run(p->crew, pack_some, p);
 }
 
 /* ---- a program
@@ -146,6 +154,7 @@ static void cpu_close(ht_program *p)
 {
     if (!p)
         return;
+    ht_crew_close(p->crew);
     free(p->kept);
     free(p->work);
     free(p->packed);
@@ -177,9 +186,9 @@ static ht_status cpu_compile(const ht_graph *g, const ht_backend_options *option
     }
     *p = (ht_program){.arena = arena, .graph = g, .threads = options->threads, .profile = options->profile};
     if (p->threads < 1)
-        p->threads = omp_get_num_procs();
+        p->threads = ht_processors();
     if (!(status = choose_isa(options->isa, &p->isa)) && !(status = ht_plan_make(g, arena, &p->plan)) &&
-        !(status = choose_kernels(p))) {
+        !(status = choose_kernels(p)) && !(status = ht_crew_open(p->threads, &p->crew))) {
         pack_weights(p);
         *program = p;
         return HT_OK;
@@ -269,31 +278,32 @@ static void bind(ht_program *p, const int *steps, int length, int n)
     }
 }
 
-static ht_status cpu_run(ht_program *p, ht_stage stage, int n, void *row)
+/* A thread's way through the stage: its share of each operation, then wait for the others. */
+static void walk(void *argument, const ht_team *member)
 {
-    const int *steps = p->stage_steps[stage], length = p->stage_length[stage];
-    p->row = row;
-    bind(p, steps, length, n);
-    if (!length)
-        return HT_OK;
-#pragma omp parallel num_threads(p->threads)
-    {
-        ht_team team = {.thread = omp_get_thread_num(),
-                        .threads = omp_get_num_threads(),
-                        .barrier = &p->barrier,
-                        .shared = p->shared};
-        team.scratch = p->scratch + (size_t)team.thread * p->scratch_bytes;
-        for (int i = 0; i < length; i++) {
-            step *s = &p->steps[steps[i]];
-            double start = p->profile && !team.thread ? now() : 0;
-            s->kernel->run(&s->call, &team);
-            ht_team_wait(&team);
-            if (!team.thread) {
-                s->seconds += p->profile ? now() - start : 0;
-                s->runs++;
-            }
+    ht_program *p = argument;
+    ht_team team = *member;
+    team.scratch = p->scratch + (size_t)team.thread * p->scratch_bytes;
+    team.shared = p->shared;
+    for (int i = 0; i < p->stage_length[p->stage]; i++) {
+        step *s = &p->steps[p->stage_steps[p->stage][i]];
+        double start = p->profile && !team.thread ? now() : 0;
+        s->kernel->run(&s->call, &team);
+        ht_team_wait(&team);
+        if (!team.thread) {
+            s->seconds += p->profile ? now() - start : 0;
+            s->runs++;
         }
     }
+}
+
+static ht_status cpu_run(ht_program *p, ht_stage stage, int n, void *row)
+{
+    p->row = row;
+    p->stage = stage;
+    bind(p, p->stage_steps[stage], p->stage_length[stage], n);
+    if (p->stage_length[stage])
+        ht_crew_run(p->crew, walk, p);
     return HT_OK;
 }
 

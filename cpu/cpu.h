@@ -7,6 +7,7 @@
 #ifndef HT_CPU_CPU_H
 #define HT_CPU_CPU_H
 
+#include "cpu/team.h"
 #include "graph/graph.h"
 
 typedef enum ht_isa { HT_ISA_SCALAR, HT_ISA_AVX2, HT_ISA_AVX512, HT_ISAS } ht_isa; /* each has all before it */
@@ -14,26 +15,6 @@ typedef enum ht_isa { HT_ISA_SCALAR, HT_ISA_AVX2, HT_ISA_AVX512, HT_ISAS } ht_is
 ht_isa ht_cpu_detect(void); /* the most that this machine has; AVX2 means AVX2 and FMA */
 const char *ht_isa_name(ht_isa isa);
 int ht_isa_find(const char *name); /* -1: no such name */
-
-typedef struct ht_barrier {
-    _Atomic uint32_t generation, arrived, sleepers;
-} ht_barrier;
-
-typedef struct ht_team {
-    int thread, threads;
-    ht_barrier *barrier;
-    void *scratch; /* this thread's: kernel.scratch bytes */
-    void *shared;  /* the team's: kernel.shared bytes */
-} ht_team;
-
-void ht_team_wait(const ht_team *team); /* until every thread of the team is here */
-
-/* Thread i of n does [begin, end) of total. */
-static inline void ht_team_share(const ht_team *team, int64_t total, int64_t *begin, int64_t *end)
-{
-    *begin = total * team->thread / team->threads;
-    *end = total * (team->thread + 1) / team->threads;
-}
 
 typedef struct ht_call {
     const ht_op *op;

@@ -2,7 +2,6 @@
  * inputs, batches 1..9, one to three threads.  Outputs lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
 #include <math.h>
-#include <omp.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -227,33 +226,43 @@ static uint32_t bits(float x)
     return u;
 }
 
+typedef struct job {
+    const ht_kernel *kernel;
+    ht_call call;
+    void *shared, *scratch[MAX_THREADS];
+} job;
+
+static void do_share(void *argument, const ht_team *member)
+{
+    job *j = argument;
+    ht_team team = *member;
+    team.shared = j->shared;
+    team.scratch = j->scratch[team.thread];
+    j->kernel->run(&j->call, &team);
+}
+
 static float *run_kernel(scene *s, const ht_kernel *k, const ht_call *call, int threads)
 {
     size_t out_bytes = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out)) * sizeof(float);
     size_t packed_bytes = size_of(k->packed, call->op), shared_bytes = size_of(k->shared, call->op);
     size_t scratch_bytes = size_of(k->scratch, call->op);
-    void *out = room(s, out_bytes), *packed = room(s, packed_bytes), *shared = room(s, shared_bytes),
-         *scratch[MAX_THREADS];
-    ht_barrier barrier = {0};
-    ht_call c = *call;
+    void *out = room(s, out_bytes), *packed = room(s, packed_bytes), *shared = room(s, shared_bytes);
+    job j = {.kernel = k, .call = *call, .shared = shared};
+    ht_crew *crew;
     for (int i = 0; i < threads; i++)
-        scratch[i] = room(s, scratch_bytes);
+        j.scratch[i] = room(s, scratch_bytes);
     if (k->pack)
         k->pack(call->op, packed);
-    c.out = out;
-    c.packed = packed;
-#pragma omp parallel num_threads(threads)
-    {
-        ht_team team = {
-            .thread = omp_get_thread_num(), .threads = omp_get_num_threads(), .barrier = &barrier, .shared = shared};
-        team.scratch = scratch[team.thread];
-        k->run(&c, &team);
-    }
+    j.call.out = out;
+    j.call.packed = packed;
+    assert_int_equal(ht_crew_open(threads, &crew), HT_OK);
+    ht_crew_run(crew, do_share, &j);
+    ht_crew_close(crew);
     check_canaries(s, k, "its output", out, out_bytes);
     check_canaries(s, k, "its packed weights", packed, packed_bytes);
     check_canaries(s, k, "what the team shares", shared, shared_bytes);
     for (int i = 0; i < threads; i++)
-        check_canaries(s, k, "its scratch", scratch[i], scratch_bytes);
+        check_canaries(s, k, "its scratch", j.scratch[i], scratch_bytes);
     return out;
 }
 

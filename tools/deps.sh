@@ -10,8 +10,8 @@ set -eu
 packages="gcc libc6-dev make libstb-dev libjansson-dev zlib1g-dev libcmocka-dev"
 case "${1:-}" in
 "") ;;
-lint) packages="$packages clang clang-tidy clang-format cppcheck libomp-dev" ;;
-fuzz) packages="$packages clang libclang-rt-dev libomp-dev" ;;
+lint) packages="$packages clang clang-tidy clang-format cppcheck" ;;
+fuzz) packages="$packages clang libclang-rt-dev" ;;
 valgrind) packages="$packages valgrind" ;;
 *)
     echo "tools/deps.sh: unknown argument '$1' (lint, fuzz, valgrind, or none)" >&2

@@ -1,7 +1,7 @@
 #!/bin/bash
 # clang-tidy and cppcheck over C sources:  tools/lint.sh FILE.c...     Silent but for what they find.
 set -euo pipefail
-flags="-std=c11 -D_GNU_SOURCE -fopenmp -I. -Iinclude -DHALFTONE_PROGRAM=\"halftone\""
+flags="-std=c11 -D_GNU_SOURCE -I. -Iinclude -DHALFTONE_PROGRAM=\"halftone\""
 
 flags_of() { # the instruction sets of the Makefile
     case "$1" in
