@@ -133,19 +133,19 @@ lint:
 DEST := $(DESTDIR)$(PREFIX)
 
 install: all $(B)/libhalftone.so.$(VERSION)
-	install -d $(DEST)/bin $(DEST)/include $(DEST)/lib/pkgconfig $(DEST)/share/man/man1
-	install -m 755 $(B)/halftone $(DEST)/bin/
-	install -m 644 include/halftone.h $(DEST)/include/
-	install -m 644 $(B)/libhalftone.a $(DEST)/lib/
-	install -m 755 $(B)/libhalftone.so.$(VERSION) $(DEST)/lib/
-	ln -sf libhalftone.so.$(VERSION) $(DEST)/lib/libhalftone.so.0
-	ln -sf libhalftone.so.0 $(DEST)/lib/libhalftone.so
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/halftone.pc.in > $(DEST)/lib/pkgconfig/halftone.pc
-	install -m 644 docs/halftone.1 $(DEST)/share/man/man1/
+	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1"
+	install -m 755 $(B)/halftone "$(DEST)/bin/"
+	install -m 644 include/halftone.h "$(DEST)/include/"
+	install -m 644 $(B)/libhalftone.a "$(DEST)/lib/"
+	install -m 755 $(B)/libhalftone.so.$(VERSION) "$(DEST)/lib/"
+	ln -sf libhalftone.so.$(VERSION) "$(DEST)/lib/libhalftone.so.0"
+	ln -sf libhalftone.so.0 "$(DEST)/lib/libhalftone.so"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
+	install -m 644 docs/halftone.1 "$(DEST)/share/man/man1/"
 
 uninstall:
-	rm -f $(DEST)/bin/halftone $(DEST)/include/halftone.h $(DEST)/lib/libhalftone.a $(DEST)/lib/libhalftone.so* \
-	    $(DEST)/lib/pkgconfig/halftone.pc $(DEST)/share/man/man1/halftone.1
+	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* \
+	    "$(DEST)/lib/pkgconfig/halftone.pc" "$(DEST)/share/man/man1/halftone.1"
 
 clean:
 	rm -rf build out

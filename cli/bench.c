@@ -7,6 +7,7 @@
 
 #include "cli/commands.h"
 #include "cli/peak.h"
+#include "cli/text.h"
 
 typedef struct bench_settings {
     const char *model, *component;
@@ -255,8 +256,10 @@ static int bench_model(const bench_settings *b, ht_model *model)
     const char *isa;
     double peak = peak_measure((int)b->run.threads, &isa);
     json_t *results = b->json ? json_array() : NULL;
-    if (!b->json)
-        printf("%s: float32 peak here %.1f GFLOP/s (%s)\n", b->model, peak * 1e-9, isa);
+    if (!b->json) {
+        text_print(b->model);
+        printf(": float32 peak here %.1f GFLOP/s (%s)\n", peak * 1e-9, isa);
+    }
     int status = EXIT_SUCCESS;
     for (int i = 0; !status && i < b->batches.count; i++)
         status = measure_batch(b, model, b->batches.value[i], peak, results);
@@ -264,9 +267,9 @@ static int bench_model(const bench_settings *b, ht_model *model)
     if (status) {
         json_decref(results);
     } else if (b->json) {
-        status = print_json(json_pack("{s:s, s:s, s:s, s:f, s:f, s:o}", "model", b->model, "version", ht_version(),
-                                      "peak_isa", isa, "peak_gflops", peak * 1e-9, "peak_memory_mb", megabytes,
-                                      "results", results));
+        status = print_json(json_pack("{s:o, s:s, s:s, s:f, s:f, s:o}", "model", text_json(b->model), "version",
+                                      ht_version(), "peak_isa", isa, "peak_gflops", peak * 1e-9, "peak_memory_mb",
+                                      megabytes, "results", results));
     } else {
         printf("peak memory %.0f MB\n", megabytes);
     }

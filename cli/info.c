@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "cli/commands.h"
+#include "cli/text.h"
 
 typedef struct info_settings {
     const char *model, *component;
@@ -64,9 +65,10 @@ static totals count_stages(const ht_session *session, int ops)
 
 static void print_model(const char *path, const ht_model_info *m)
 {
-    printf("%s: %s\n", path, m->class_name);
-    printf("  scheduler    %s\n", m->scheduler ? m->scheduler : "none; DDIM with its defaults is used");
-    printf("  sampler      %s\n", m->sampler);
+    text_print(path);
+    printf(": %s\n  scheduler    ", m->class_name);
+    text_print(m->scheduler ? m->scheduler : "none; DDIM with its defaults is used");
+    printf("\n  sampler      %s, %s spacing\n", m->sampler, m->spacing);
     if (m->decoder)
         printf("  decoder      %s, which this version does not have: samples are latents\n", m->decoder);
     printf("  sample       %dx%d, %d channels; %d out\n", m->width, m->height, m->in_channels, m->out_channels);
@@ -116,14 +118,20 @@ static void print_kernels(const ht_session *session, int ops)
 
 /* ---- for machines ------------------------------------------------------------------------------------------------ */
 
+/* Multiply-accumulates are counted in double: exact up to 2^53. */
+static json_int_t whole(double count)
+{
+    return count < 0x1p63 ? (json_int_t)count : INT64_MAX;
+}
+
 static json_t *stages_json(const ht_session *session, int ops)
 {
     totals sum = count_stages(session, ops);
     json_t *list = json_array();
     for (int k = 0; k < STAGES; k++)
         if (sum.ops[k])
-            json_array_append_new(
-                list, json_pack("{s:s, s:i, s:f}", "stage", stages[k].stage, "ops", sum.ops[k], "macs", sum.macs[k]));
+            json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "stage", stages[k].stage, "ops", sum.ops[k],
+                                                  "macs", whole(sum.macs[k])));
     return list;
 }
 
@@ -133,9 +141,9 @@ static json_t *kernels_json(const ht_session *session, int ops)
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
-        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f}", "name", op.name, "kind", op.kind,
+        json_array_append_new(list, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:I}", "name", op.name, "kind", op.kind,
                                               "stage", op.stage, "shape", op.shape, "kernel", op.kernel, "refused",
-                                              op.refused, "macs", op.macs));
+                                              op.refused, "macs", whole(op.macs)));
     }
     return list;
 }
@@ -143,11 +151,12 @@ static json_t *kernels_json(const ht_session *session, int ops)
 static json_t *info_json(const info_settings *o, const ht_model_info *m, const ht_session *session,
                          const ht_session_info *s)
 {
-    json_t *object = json_pack("{s:s, s:s, s:s?, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", o->model,
-                               "class", m->class_name, "scheduler", m->scheduler, "sampler", m->sampler, "decoder",
-                               m->decoder, "in_channels", m->in_channels, "out_channels", m->out_channels, "height",
-                               m->height, "width", m->width, "num_classes", m->num_classes, "parameters",
-                               (json_int_t)m->parameters, "weight_bytes", (json_int_t)m->weight_bytes);
+    json_t *object =
+        json_pack("{s:o, s:s, s:s?, s:s, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", text_json(o->model),
+                  "class", m->class_name, "scheduler", m->scheduler, "sampler", m->sampler, "spacing", m->spacing,
+                  "decoder", m->decoder, "in_channels", m->in_channels, "out_channels", m->out_channels, "height",
+                  m->height, "width", m->width, "num_classes", m->num_classes, "parameters", (json_int_t)m->parameters,
+                  "weight_bytes", (json_int_t)m->weight_bytes);
     json_t *running = json_pack("{s:s, s:s, s:i, s:i, s:i, s:i, s:I, s:I, s:o}", "backend", s->backend, "isa", s->isa,
                                 "threads", s->threads, "batch", s->batch, "height", s->height, "width", s->width,
                                 "packed_bytes", (json_int_t)s->packed_bytes, "activation_bytes",

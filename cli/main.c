@@ -5,19 +5,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cli/commands.h"
+#include "cli/interrupt.h"
 
 static const command *const commands[] = {&sample_command, &predict_command, &info_command, &bench_command, NULL};
 
 int print_json(json_t *object)
 {
     if (!object)
-        return report("--json: out of memory, or a name that is not UTF-8");
+        return report("--json: out of memory");
     int failed = json_dumpf(object, stdout, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     json_decref(object);
-    printf("\n");
-    return failed ? report("standard output: cannot be written") : EXIT_SUCCESS;
+    if (!failed)
+        printf("\n");
+    return failed && !ferror(stdout) ? report("--json: out of memory") : EXIT_SUCCESS; /* main tells of its writes */
 }
 
 double seconds_now(void)
@@ -93,8 +96,13 @@ int main(int argc, char **argv)
 {
     signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then a failing write, like a full disk */
     int status = dispatch(argc, argv);
-    if (fflush(stdout) || ferror(stdout)) {
-        int failed = report("standard output: %s", strerror(errno));
+    int early = ferror(stdout); /* nobody kept its errno */
+    if (early || fflush(stdout)) {
+        if (!status && interrupt_signal()) {
+            report("interrupted: standard output is not whole");
+            _exit(128 + interrupt_signal()); /* exit would wait once more for whoever reads */
+        }
+        int failed = report("standard output: %s", early ? "cannot be written" : strerror(errno));
         return status ? status : failed;
     }
     return status;

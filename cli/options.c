@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "cli/report.h"
+#include "cli/text.h"
 
 enum { NAME_MAX_LENGTH = 63, NAMES_MAX = 63 };
 
@@ -419,7 +420,8 @@ const char *option_text(const option *o, const void *settings, char *buffer)
         snprintf(buffer, OPTION_MAX_TEXT, "%" PRIu64, *(const uint64_t *)at);
         break;
     case OPTION_REAL:
-        real_text(*(const double *)at, buffer);
+        if (!isnan(*(const double *)at))
+            real_text(*(const double *)at, buffer);
         break;
     case OPTION_INTS:
         ints_text(at, buffer);
@@ -450,7 +452,7 @@ static json_t *value_json(const option *o, const void *settings)
     if (o->type == OPTION_SEED && *(const uint64_t *)at <= UINT64_C(1)
                                                                << 53) /* a larger one would lose digits: a string */
         return json_integer((json_int_t) * (const uint64_t *)at);
-    return json_string(buffer);
+    return text_json(buffer);
 }
 
 json_t *options_json(const command *c, const void *settings)

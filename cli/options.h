@@ -70,7 +70,8 @@ void options_help(const command *c);
 
 bool option_is_last(const option *o);
 
-/* The value of a row as text, "" if it has none (no default, not given).  Returns buffer, of OPTION_MAX_TEXT bytes. */
+/* The value of a row as text, "" if it has none (no default, not given; NAN).  Returns buffer, of OPTION_MAX_TEXT
+ * bytes. */
 const char *option_text(const option *o, const void *settings, char *buffer);
 
 /* The recorded values, as an object with the options' names.  NULL: out of memory. */

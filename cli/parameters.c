@@ -8,11 +8,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "cli/text.h"
 #include "halftone.h"
 
 static void write_value(FILE *out, const char *name, const char *value)
 {
-    json_t *string = strpbrk(value, ",:\"\n") ? json_string(value) : NULL;
+    json_t *string = strpbrk(value, ",:\"\n") ? text_json(value) : NULL;
     char *quoted = string ? json_dumps(string, JSON_ENCODE_ANY) : NULL;
     fprintf(out, "%s: %s, ", name, quoted ? quoted : value);
     free(quoted);

@@ -5,6 +5,7 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 #include "cli/output.h"
+#include "cli/text.h"
 
 typedef struct predict_settings {
     const char *model, *input, *output, *component;
@@ -33,10 +34,13 @@ static const option predict_options[] = {
 static int print_made(const predict_settings *s, double seconds)
 {
     if (s->json)
-        return print_json(json_pack("{s:s, s:s, s:s, s:s, s:f}", "model", s->model, "input", s->input, "output",
-                                    s->output, "version", ht_version(), "seconds", seconds));
-    if (!s->quiet)
-        printf("%s: sample, %.3f s\n", s->output, seconds);
+        return print_json(json_pack("{s:o, s:o, s:o, s:s, s:f}", "model", text_json(s->model), "input",
+                                    text_json(s->input), "output", text_json(s->output), "version", ht_version(),
+                                    "seconds", seconds));
+    if (!s->quiet) {
+        text_print(s->output);
+        printf(": sample, %.3f s\n", seconds);
+    }
     return EXIT_SUCCESS;
 }
 
@@ -52,7 +56,8 @@ static int predict(const predict_settings *s, ht_model *model)
     options.batch = (int)s->batch;
     double start = seconds_now();
     ht_status status = ht_predict_file(model, &options, s->input, s->output, on_batch, NULL);
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
+    /* the library has no word for a wait that a signal ended: HT_ERR_IO, as from a FIFO that nobody reads */
+    if ((status == HT_ERR_CANCELLED || status == HT_ERR_IO) && interrupt_signal()) {
         report("interrupted: %s was not written", s->output);
         return 128 + interrupt_signal();
     }

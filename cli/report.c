@@ -1,21 +1,18 @@
-/* report.c - lines about failures.  Names of files and words of the command line stand in them: what would move a
- * terminal's cursor becomes '?'. */
+/* report.c - lines about failures.  Names of files and words of the command line stand in them, cleaned. */
 #include "cli/report.h"
 
-#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "cli/options.h"
+#include "cli/text.h"
 #include "halftone.h"
 
 static void print_line(const char *before, const char *format, va_list args, const char *after)
 {
     char text[1100]; /* the library's messages fit */
     vsnprintf(text, sizeof text, format, args);
-    for (char *s = text; *s; s++)
-        if (iscntrl((unsigned char)*s))
-            *s = '?';
+    text_clean(text);
     fprintf(stderr, "halftone%s: %s%s\n", before, text, after);
 }
 

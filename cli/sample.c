@@ -1,6 +1,7 @@
 /* sample.c - `halftone sample`: draw images into a picture, a grid, or a folder. */
 #include <ctype.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,6 +13,7 @@
 #include "cli/output.h"
 #include "cli/parameters.h"
 #include "cli/progress.h"
+#include "cli/text.h"
 
 typedef struct sample_settings {
     const char *model, *output;
@@ -145,6 +147,10 @@ static int open_model(job *j)
         return report("%s: needs a class for each image; see --class", j->s.model);
     j->sampler = j->s.sampler;
     j->s.sampler = label_sampler(j->sampler ? j->sampler : j->info.sampler, j->sampler_label);
+    if (!j->s.spacing)
+        j->s.spacing = j->info.spacing;
+    if (!strcmp(j->sampler ? j->sampler : j->info.sampler, "ddpm"))
+        j->s.eta = NAN; /* has none: not recorded */
     return 0;
 }
 
@@ -223,7 +229,14 @@ static char *picture_text(const job *j, int64_t first, int64_t n)
     return parameters_text(&sample_command, &made, results, j->s.model);
 }
 
-/* Write images first .. first+n-1 as one file.  0, or 1 after a line on stderr. */
+static int interrupted(const job *j)
+{
+    int64_t left = j->s.n - j->written;
+    report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->s.n);
+    return 128 + interrupt_signal();
+}
+
+/* Write images first .. first+n-1 as one file.  0, or an exit code after a line on stderr. */
 static int write_picture(job *j, const char *path, int64_t first, int64_t n, const float *images)
 {
     int w = j->running.width, h = j->running.height, c = j->info.in_channels;
@@ -235,10 +248,12 @@ static int write_picture(job *j, const char *path, int64_t first, int64_t n, con
         status = ht_image_save(path, images, h, w, c, text);
     if (!text || status) {
         progress_end(&j->bar);
-        j->write_failed = text ? report_failure() : report("out of memory for the parameters of a picture");
+        j->write_failed = !text                ? report("out of memory for the parameters of a picture")
+                          : interrupt_signal() ? interrupted(j) /* a wait for a FIFO's reader, as it seems */
+                                               : report_failure();
     } else {
         j->written += n;
-        json_array_append_new(j->files, json_string(path));
+        json_array_append_new(j->files, text_json(path));
     }
     free(text);
     return j->write_failed;
@@ -256,7 +271,7 @@ static ht_status draw(job *j)
     ht_sample_options options = {.steps = (int)s->steps,
                                  .sampler = j->sampler,
                                  .spacing = s->spacing,
-                                 .eta = s->eta,
+                                 .eta = isnan(s->eta) ? 0 : s->eta,
                                  .seed = s->seed,
                                  .rng = find_rng(s->rng),
                                  .total = s->total,
@@ -276,25 +291,20 @@ static int print_made(const job *j)
 {
     if (j->s.json) {
         json_t *settings = options_json(&sample_command, &j->s);
-        return print_json(settings
-                              ? json_pack("{s:O, s:I, s:I, s:o, s:s, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files,
-                                          "images", (json_int_t)j->written, "evaluations", (json_int_t)j->evaluations,
-                                          "settings", settings, "model", j->s.model, "version", ht_version(), "backend",
-                                          j->running.backend, "isa", j->running.isa, "threads", j->running.threads,
-                                          "seconds", j->seconds, "images_per_second", (double)j->written / j->seconds)
-                              : NULL);
+        return print_json(
+            settings ? json_pack("{s:O, s:I, s:I, s:o, s:o, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files, "images",
+                                 (json_int_t)j->written, "evaluations", (json_int_t)j->evaluations, "settings",
+                                 settings, "model", text_json(j->s.model), "version", ht_version(), "backend",
+                                 j->running.backend, "isa", j->running.isa, "threads", j->running.threads, "seconds",
+                                 j->seconds, "images_per_second", (double)j->written / j->seconds)
+                     : NULL);
     }
-    if (!j->s.quiet)
-        printf("%s: %" PRId64 " image%s, %" PRId64 " steps, %.1f s, %.2f images/s\n", j->s.output, j->written,
+    if (!j->s.quiet) {
+        text_print(j->s.output);
+        printf(": %" PRId64 " image%s, %" PRId64 " steps, %.1f s, %.2f images/s\n", j->written,
                j->written == 1 ? "" : "s", j->evaluations / j->s.n, j->seconds, (double)j->written / j->seconds);
+    }
     return EXIT_SUCCESS;
-}
-
-static int interrupted(const job *j)
-{
-    int64_t left = j->s.n - j->written;
-    report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->s.n);
-    return 128 + interrupt_signal();
 }
 
 static int draw_all(job *j)

@@ -15,14 +15,14 @@
 #include "cpu/attention.inc"
 
 const ht_kernel ht_avx512_kernels[] = {
-    {.name = "linear_f32_avx512_14x32",
+    {.name = "linear_f32_avx512_6x64",
      .op = HT_OP_linear,
      .isa = HT_ISA_AVX512,
      .packed = product_bytes,
      .pack = product_pack,
      .scratch = product_scratch,
      .run = product_run},
-    {.name = "conv2d_f32_avx512_14x32",
+    {.name = "conv2d_f32_avx512_6x64",
      .op = HT_OP_conv2d,
      .isa = HT_ISA_AVX512,
      .packed = product_bytes,
@@ -37,7 +37,7 @@ const ht_kernel ht_avx512_kernels[] = {
      .shared = ht_group_norm_shared,
      .run = group_norm_run},
     {.name = "silu_f32_avx512", .op = HT_OP_silu, .isa = HT_ISA_AVX512, .run = silu_run},
-    {.name = "attention_f32_avx512_14x32",
+    {.name = "attention_f32_avx512_6x64",
      .op = HT_OP_attention,
      .isa = HT_ISA_AVX512,
      .scratch = attention_scratch,

@@ -2,8 +2,8 @@
 #include <immintrin.h>
 
 typedef __m256 vf;
-enum { LANES = 8, TILE_ROWS = 6 };
-#define EVERY_TILE_HEIGHT(T) T(1) T(2) T(3) T(4) T(5) T(6)
+enum { LANES = 8, TILE_VECTORS = 2 };
+#define EVERY_TILE_WIDTH(T, rows) T(rows, 1) T(rows, 2)
 
 static inline vf vf_zero(void)
 {

@@ -2,8 +2,8 @@
 #include <immintrin.h>
 
 typedef __m512 vf;
-enum { LANES = 16, TILE_ROWS = 14 };
-#define EVERY_TILE_HEIGHT(T) T(1) T(2) T(3) T(4) T(5) T(6) T(7) T(8) T(9) T(10) T(11) T(12) T(13) T(14)
+enum { LANES = 16, TILE_VECTORS = 4 };
+#define EVERY_TILE_WIDTH(T, rows) T(rows, 1) T(rows, 2) T(rows, 3) T(rows, 4)
 
 static inline vf vf_zero(void)
 {

@@ -3,15 +3,32 @@
  * A complete program:
  *
  *     #include <halftone.h>
+ *     #include <stdio.h>
+ *     #include <stdlib.h>
+ *
+ *     enum { N = 16 };
+ *
+ *     static void check(ht_status status)
+ *     {
+ *         if (status) {
+ *             fprintf(stderr, "%s\n", ht_error_message());
+ *             exit(EXIT_FAILURE);
+ *         }
+ *     }
+ *
  *     int main(void)
  *     {
- *         ht_model *m;  ht_session *s;  float *x;  enum { N = 16 };
- *         if (ht_model_open("models/cifar10", NULL, &m)) return puts(ht_error_message()), 1;
- *         if (ht_session_open(m, &(ht_session_options){.batch = 8}, &s)) return puts(ht_error_message()), 1;
- *         x = malloc(sizeof *x * N * 32 * 32 * 3);
- *         if (ht_sample(s, &(ht_sample_options){.steps = 50, .seed = 1}, 0, N, x)) return puts(ht_error_message()), 1;
- *         return ht_image_save_grid("grid.png", x, N, 32, 32, 3, 0, "made by this program") ? puts(ht_error_message()),
- * 1 : 0;
+ *         ht_model *m;
+ *         ht_session *s;
+ *         float *x = malloc(sizeof *x * N * 32 * 32 * 3);
+ *         check(ht_model_open("models/cifar10", NULL, &m));
+ *         check(ht_session_open(m, &(ht_session_options){.batch = 8}, &s));
+ *         check(ht_sample(s, &(ht_sample_options){.steps = 50, .seed = 1}, 0, N, x));
+ *         check(ht_image_save_grid("grid.png", x, N, 32, 32, 3, 0, "made by this program"));
+ *         ht_session_close(s);
+ *         ht_model_close(m);
+ *         free(x);
+ *         return EXIT_SUCCESS;
  *     }
  *
  * Conventions.  Images and activations are channels last, float32, row-major: [n,h,w,c].  Sizes are in elements, counts
@@ -65,8 +82,10 @@ typedef struct ht_model ht_model;
 
 /* Open a model and check that its weights fit its configuration.
  * path: a folder in the diffusers layout (model_index.json, unet/, scheduler/), one component's folder (config.json
- * beside its .safetensors), or a folder with the original DDPM/DDIM config.json and names.  Weights stay mapped, not
- * copied. component: which part of a pipeline to load; NULL means its denoiser. */
+ * beside its .safetensors), or a folder with the original DDPM/DDIM config.json and names.
+ * component: which part of a pipeline to load; NULL means its denoiser.
+ * Weights stay mapped, not copied: a file that somebody truncates while the model is open ends the process (SIGBUS).
+ * Replace files by rename. */
 ht_status ht_model_open(const char *path, const char *component, ht_model **model);
 void ht_model_close(ht_model *model); /* NULL is allowed; close its sessions first */
 
@@ -74,6 +93,7 @@ typedef struct ht_model_info {
     const char *class_name; /* as in config.json: "UNet2DModel" */
     const char *scheduler;  /* class name in scheduler_config.json; NULL if the model came without one */
     const char *sampler; /* that ht_sample takes if it is not told: "ddpm" for diffusers' DDPM classes, else "ddim" */
+    const char *spacing; /* of timesteps, the same: the config's */
     const char
         *decoder; /* the pipeline's component that makes pictures of samples, as "vae"; NULL: samples are pictures */
     int in_channels, out_channels;

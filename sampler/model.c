@@ -310,6 +310,7 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
     *info = (ht_model_info){.class_name = model->class_name,
                             .scheduler = model->has_scheduler ? model->schedule.class_name : NULL,
                             .sampler = ht_sampler_for(model->schedule.class_name),
+                            .spacing = ht_spacing_name((int)model->schedule.timestep_spacing),
                             .decoder = model->decoder,
                             .in_channels = d->in_channels,
                             .out_channels = d->out_channels,

@@ -187,6 +187,19 @@ static void a_picture_tells_how_it_was_made(void **state)
         assert_contains(text, parts[i]);
 }
 
+/* The spacing is the config's then; the noise that DDIM adds is no setting of DDPM. */
+static void a_picture_tells_what_the_model_decided(void **state)
+{
+    scratch *s = *state;
+    char text[2048];
+    const char *path = in_scratch(s, "a.png");
+    assert_worked(s, run(s, "sample", MODEL, "-n", "1", "--steps", "2", "-o", path));
+    read_parameters(path, text, sizeof text);
+    assert_contains(text, "Sampler: DDPM,");
+    assert_contains(text, ", Spacing: leading, ");
+    assert_null(strstr(text, "Eta"));
+}
+
 static void quiet_prints_nothing(void **state)
 {
     scratch *s = *state;
@@ -335,6 +348,18 @@ static void sample_prints_json_about_what_it_made(void **state)
     json_decref(o);
 }
 
+/* Names are bytes; JSON is UTF-8. */
+static void json_stands_names_that_are_not_utf8(void **state)
+{
+    scratch *s = *state;
+    const char *folder = in_scratch(s, "\xff\xc3\xa9/");
+    assert_worked(s, run(s, "sample", MODEL, "-n", "1", "--steps", "2", "--json", "-o", folder));
+    json_t *o = parse_output(s), *files = json_object_get(o, "files");
+    assert_int_equal(json_array_size(files), 1);
+    assert_contains(json_string_value(json_array_get(files, 0)), "/?\xc3\xa9/00000.png");
+    json_decref(o);
+}
+
 /* uniform takes 31 evaluations for 30 steps: Steps say what was asked for, so that the picture can be drawn again. */
 static void evaluations_are_counted_as_they_are(void **state)
 {
@@ -369,13 +394,26 @@ static void info_lists_stages_and_kernels(void **state)
     assert_true(json_integer_value(json_object_get(o, "parameters")) > 1000);
     json_t *stages = json_object_get(json_object_get(o, "session"), "stages"), *ops = json_object_get(o, "ops");
     json_int_t in_stages = 0;
-    for (size_t i = 0; i < json_array_size(stages); i++)
+    for (size_t i = 0; i < json_array_size(stages); i++) {
         in_stages += json_integer_value(json_object_get(json_array_get(stages, i), "ops"));
+        assert_true(json_is_integer(json_object_get(json_array_get(stages, i), "macs")));
+    }
     assert_true(in_stages > 10);
     assert_int_equal(json_array_size(ops), in_stages);
     json_decref(o);
     assert_worked(s, run(s, "info", MODEL, "--kernels"));
     assert_contains(s->out, "conv_in");
+}
+
+static void info_prints_no_control_characters(void **state)
+{
+    scratch *s = *state;
+    char model[2 * PATH_MAX];
+    const char *link = in_scratch(s, "a\033[31mb");
+    snprintf(model, sizeof model, "%s/%s", s->root, MODEL);
+    assert_int_equal(symlink(model, link), 0);
+    assert_worked(s, run(s, "info", link));
+    assert_contains(s->out, "/a?[31mb: UNet2DModel\n");
 }
 
 static void bench_reports_speed_and_peak(void **state)
@@ -447,29 +485,29 @@ static void interrupting_a_folder_leaves_whole_files(void **state)
     }
 }
 
-/* A prediction that takes long: zeros for 2000 images, one at a time. */
-static void write_long_input(const char *path)
+/* What a prediction takes: zeros for so many images. */
+static void write_input(const char *path, int images)
 {
-    enum { IMAGES = 2000, IMAGE = 3 * 32 * 32 * 4 };
+    enum { IMAGE = 3 * 32 * 32 * 4 };
     char header[256];
     FILE *f = fopen(path, "wb");
     assert_non_null(f);
     int n = snprintf(header, sizeof header,
                      "{\"sample\":{\"dtype\":\"F32\",\"shape\":[%d,3,32,32],\"data_offsets\":[0,%d]},\"timestep\":{"
                      "\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%d,%d]}}",
-                     IMAGES, IMAGES * IMAGE, IMAGES * IMAGE, IMAGES * IMAGE + 4);
+                     images, images * IMAGE, images * IMAGE, images * IMAGE + 4);
     unsigned char length[8] = {(unsigned char)n, (unsigned char)(n >> 8)};
     fwrite(length, 1, 8, f);
     fwrite(header, 1, (size_t)n, f);
     assert_int_equal(fflush(f), 0);
-    assert_int_equal(ftruncate(fileno(f), 8 + n + (off_t)IMAGES * IMAGE + 4), 0);
+    assert_int_equal(ftruncate(fileno(f), 8 + n + (off_t)images * IMAGE + 4), 0);
     assert_int_equal(fclose(f), 0);
 }
 
 static void interrupting_a_prediction_leaves_nothing(void **state)
 {
     scratch *s = *state;
-    write_long_input(in_scratch(s, "in.safetensors"));
+    write_input(in_scratch(s, "in.safetensors"), 2000); /* one at a time: takes long */
     const char *arguments[] = {"predict",
                                "models/cifar10",
                                in_scratch(s, "in.safetensors"),
@@ -487,6 +525,46 @@ static void interrupting_a_prediction_leaves_nothing(void **state)
     assert_int_equal(count_files(s->folder), 1);
 }
 
+static void stop_with(scratch *s, const char *const *arguments, int signal)
+{
+    pid_t child = start_program(s, arguments);
+    wait_for_model(child);
+    wait_ms(500);
+    kill(child, signal);
+    assert_refused(s, finish_program(s, child), 128 + signal);
+    assert_contains(s->err, "interrupted: ");
+}
+
+/* What waits for a FIFO's reader stops at the first signal. */
+static void interrupting_a_wait_for_a_reader_stops(void **state)
+{
+    scratch *s = *state;
+    const char *fifo = in_scratch(s, "fifo"), *input = in_scratch(s, "in.safetensors");
+    const char *drawing[] = {"sample", MODEL, "-n", "1", "--steps", "1", "-o", fifo, NULL};
+    const char *prediction[] = {"predict", "models/cifar10", input, "-o", fifo, NULL};
+    assert_int_equal(mkfifo(fifo, 0666), 0);
+    write_input(input, 1);
+    stop_with(s, drawing, SIGINT);
+    stop_with(s, drawing, SIGTERM);
+    stop_with(s, drawing, SIGHUP);
+    stop_with(s, prediction, SIGINT);
+}
+
+/* As under nohup, and in a shell's background job. */
+static void a_signal_that_was_ignored_stays_ignored(void **state)
+{
+    scratch *s = *state;
+    const char *arguments[] = {"sample", MODEL, "-n", "5000", "--steps", "1000", "-o", in_scratch(s, "grid.png"), NULL};
+    signal(SIGINT, SIG_IGN);
+    pid_t child = start_program(s, arguments);
+    signal(SIGINT, SIG_DFL);
+    wait_for_model(child);
+    kill(child, SIGINT);
+    wait_ms(300);
+    kill(child, SIGTERM);
+    assert_refused(s, finish_program(s, child), 128 + SIGTERM); /* 130 if the first had come through */
+}
+
 static void steps_that_the_schedule_does_not_have_are_refused(void **state)
 {
     scratch *s = *state;
@@ -500,12 +578,16 @@ static void steps_that_the_schedule_does_not_have_are_refused(void **state)
 
 int main(void)
 {
+    static const int signals[] = {SIGINT, SIGTERM, SIGHUP}; /* whoever runs the tests may have them ignored */
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        signal(signals[i], SIG_DFL);
     const struct CMUnitTest tests[] = {
         CASE(version_and_help_are_printed),
         CASE(every_command_has_help_with_examples),
         CASE(manual_names_every_option),
         CASE(wrong_command_lines_exit_2_with_one_line),
         CASE(a_picture_tells_how_it_was_made),
+        CASE(a_picture_tells_what_the_model_decided),
         CASE(quiet_prints_nothing),
         CASE(a_folder_gets_one_file_an_image_that_n_and_batch_do_not_change),
         CASE(torch_noise_in_a_folder_does_not_depend_on_the_batch),
@@ -516,12 +598,16 @@ int main(void)
         CASE(a_full_disk_is_one_line_and_leaves_nothing),
         CASE(a_full_standard_output_is_an_error),
         CASE(sample_prints_json_about_what_it_made),
+        CASE(json_stands_names_that_are_not_utf8),
         CASE(evaluations_are_counted_as_they_are),
         CASE(info_lists_stages_and_kernels),
+        CASE(info_prints_no_control_characters),
         CASE(bench_reports_speed_and_peak),
         CASE(interrupting_a_grid_leaves_nothing),
         CASE(interrupting_a_folder_leaves_whole_files),
         CASE(interrupting_a_prediction_leaves_nothing),
+        CASE(interrupting_a_wait_for_a_reader_stops),
+        CASE(a_signal_that_was_ignored_stays_ignored),
         CASE(steps_that_the_schedule_does_not_have_are_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
