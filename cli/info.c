@@ -61,7 +61,7 @@ static totals count_stages(const ht_session *session, int ops)
     return sum;
 }
 
-/* ---- for people -------------------------------------------------------------------------------------------------- */
+/* ---- for people ---- */
 
 static void print_model(const char *path, const ht_model_info *m)
 {
@@ -116,7 +116,7 @@ static void print_kernels(const ht_session *session, int ops)
     }
 }
 
-/* ---- for machines ------------------------------------------------------------------------------------------------ */
+/* ---- for machines ---- */
 
 /* Multiply-accumulates are counted in double: exact up to 2^53. */
 static json_int_t whole(double count)
@@ -167,7 +167,7 @@ static json_t *info_json(const info_settings *o, const ht_model_info *m, const h
     return object;
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static int print_info(const info_settings *o, const ht_model *model, const ht_session *session)
 {

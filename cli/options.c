@@ -32,7 +32,7 @@ bool option_is_last(const option *o)
     return !o->name && !o->argument;
 }
 
-/* ---- what was meant ---------------------------------------------------------------------------------------------- */
+/* ---- what was meant ---- */
 
 static int edit_distance(const char *a, const char *b)
 {
@@ -91,7 +91,7 @@ static int unknown_option(const command *c, const char *argument)
     return options_wrong(c, "unknown option %s", argument);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values ---- */
 
 /* A whole number in [min, max] and nothing else; *end is where it stopped. */
 static bool read_int(const char *text, double min, double max, int64_t *value, const char **end)
@@ -243,7 +243,7 @@ static int wrong_value(const command *c, const option *o, const char *text)
     return options_wrong(c, "%s '%.100s': must be %s", o->argument, text, wanted);
 }
 
-/* ---- the command line -------------------------------------------------------------------------------------------- */
+/* ---- the command line ---- */
 
 /* Where in the command line the parser is. */
 typedef struct cursor {
@@ -340,7 +340,7 @@ int options_parse(const command *c, int argc, char **argv, void *settings)
     return check_required(c, &at, settings);
 }
 
-/* ---- help and records -------------------------------------------------------------------------------------------- */
+/* ---- help and records ---- */
 
 static void print_row(const option *o)
 {

@@ -85,7 +85,7 @@ typedef struct job {
     double seconds;
 } job;
 
-/* ---- before sampling: everything that can be found wrong now ----------------------------------------------------- */
+/* ---- before sampling: everything that can be found wrong now ---- */
 
 static bool ends_with_png(const char *path)
 {
@@ -197,7 +197,7 @@ static int prepare(job *j)
     return status ? status : allocate(j);
 }
 
-/* ---- sampling ---------------------------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 static int on_step(void *user, int64_t done, int64_t total)
 {
@@ -285,7 +285,7 @@ static ht_status draw(job *j)
     return status;
 }
 
-/* ---- the command ------------------------------------------------------------------------------------------------- */
+/* ---- the command ---- */
 
 static int print_made(const job *j)
 {

@@ -12,7 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- bits -------------------------------------------------------------------------------------------------------- */
+/* ---- bits ---- */
 
 static inline float float_of(uint32_t bits)
 {
@@ -77,7 +77,7 @@ static uint8_t encode_f8(float f, int mantissa_bits, int bias, uint8_t largest)
     return sign | (uint8_t)(x >> drop);
 }
 
-/* ---- conversions ------------------------------------------------------------------------------------------------- */
+/* ---- conversions ---- */
 
 float ht_f32_from_f16(uint16_t h)
 {
@@ -131,7 +131,7 @@ uint8_t ht_f8_e5m2_from_f32(float f)
     return isnan(f) ? (uint8_t)(0x7f | (bits_of(f) >> 24 & 0x80)) : encode_f8(f, 2, 15, 0x7b);
 }
 
-/* ---- one element from unaligned memory --------------------------------------------------------------------------- */
+/* ---- one element from unaligned memory ---- */
 
 static inline uint16_t read_u16(const unsigned char *p)
 {
@@ -246,7 +246,7 @@ static float load_u64(const unsigned char *p)
     return (float)read_u64(p);
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static const struct {
     const char *name;

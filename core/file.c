@@ -15,7 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static const char *kind_of(mode_t mode)
 {
@@ -57,7 +57,7 @@ void ht_unmap_file(ht_mapping *mapping)
     *mapping = (ht_mapping){0};
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 struct ht_output {
     FILE *stream;

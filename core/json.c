@@ -17,7 +17,7 @@
 
 enum { MAX_FILE = 64 << 20 };
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 /* The string that ends before bytes[end]: jansson stops there on a key it has seen. */
 static ht_status fail_duplicate(const char *bytes, size_t end, const char *label)
@@ -119,7 +119,7 @@ ht_status ht_json_read(const char *path, json_t **out)
     return status;
 }
 
-/* ---- typed access ------------------------------------------------------------------------------------------------ */
+/* ---- typed access ---- */
 
 /* NULL: absent, null, or an earlier call failed. */
 static const json_t *get(const ht_json *j, const char *key)
@@ -244,7 +244,7 @@ void ht_json_only(ht_json *j, const char *key, bool value)
                             value ? "false" : "true", value ? "true" : "false");
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ---- */
 
 static const json_t *get_array(ht_json *j, const char *key, int max_count)
 {
@@ -287,7 +287,7 @@ int ht_json_choices(ht_json *j, const char *key, int *out, int max_count, const 
     return n;
 }
 
-/* ---- all keys ---------------------------------------------------------------------------------------------------- */
+/* ---- all keys ---- */
 
 static bool contains(const char *const *list, const char *key)
 {

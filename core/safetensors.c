@@ -42,7 +42,7 @@ typedef struct part {
     size_t n_metadata;
 } part;
 
-/* ---- one tensor -------------------------------------------------------------------------------------------------- */
+/* ---- one tensor ---- */
 
 __attribute__((format(printf, 3, 4))) static ht_status fail(const part *p, const char *name, const char *format, ...)
 {
@@ -142,7 +142,7 @@ static ht_status read_tensor(const part *p, const json_t *entry, ht_tensor *t)
     return HT_OK;
 }
 
-/* ---- one file ---------------------------------------------------------------------------------------------------- */
+/* ---- one file ---- */
 
 static ht_status read_metadata(ht_arena *arena, part *p, json_t *map)
 {
@@ -268,7 +268,7 @@ static ht_status read_part(ht_arena *arena, part *p, const unsigned char *bytes,
     return status;
 }
 
-/* ---- an index and its shards ------------------------------------------------------------------------------------- */
+/* ---- an index and its shards ---- */
 
 typedef struct shards {
     const char *label;  /* the index */
@@ -351,7 +351,7 @@ static ht_status read_shards(ht_safetensors *st, shards *s)
     return HT_OK;
 }
 
-/* ---- the whole --------------------------------------------------------------------------------------------------- */
+/* ---- the whole ---- */
 
 static ht_status join_parts(ht_safetensors *st, const part *parts, size_t n)
 {

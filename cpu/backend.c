@@ -54,8 +54,7 @@ static void *big_alloc(size_t bytes)
     return p;
 }
 
-/* ---- choosing kernels
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- choosing kernels ---- */
 
 /* The first kernel of a list that takes op; what those before it said is added to s->refused. */
 static ht_status choose_from(ht_program *p, const ht_kernel *list, const ht_op *op, step *s)
@@ -147,8 +146,7 @@ static void pack_weights(ht_program *p)
     ht_crew_run(p->crew, pack_some, p);
 }
 
-/* ---- a program
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- a program ---- */
 
 static void cpu_close(ht_program *p)
 {
@@ -222,8 +220,7 @@ static void cpu_free(ht_program *p, void *memory)
     free(memory);
 }
 
-/* ---- running
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- running ---- */
 
 static float *address(const ht_program *p, const ht_value *v)
 {

@@ -14,8 +14,7 @@
 
 #define ONE_OVER_TWO_PI 0.15915494309189535
 
-/* ---- weights that stay as they are, in float32
- * --------------------------------------------------------------------------- */
+/* ---- weights that stay as they are, in float32 ---- */
 
 static size_t table_bytes(const ht_op *op)
 {
@@ -34,8 +33,7 @@ void ht_convert_weight(const ht_value *v, float *out)
     (void)converted;
 }
 
-/* ---- elementwise and row operations
- * -------------------------------------------------------------------------------------- */
+/* ---- elementwise and row operations ---- */
 
 /* diffusers' get_timestep_embedding: frequency i is exp(-ln(10000) i / (half - shift)), all products in float32 as the
  * libraries round them; the functions between are ours, the same on every machine. */
@@ -126,8 +124,7 @@ static void scale_shift(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- movement
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- movement ---- */
 
 static void slice(const ht_call *c, const ht_team *team)
 {
@@ -172,8 +169,7 @@ static void avg_pool(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- the table
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- the table ---- */
 
 #define PLAIN(kind) const ht_kernel ht_ref_##kind = {.name = #kind "_f32_scalar", .op = HT_OP_##kind, .run = kind}
 PLAIN(timestep_embedding);

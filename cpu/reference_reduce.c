@@ -6,8 +6,7 @@
 #include "cpu/reference.h"
 #include "cpu/window.h"
 
-/* ---- conv2d, linear
- * ------------------------------------------------------------------------------------------------------ */
+/* ---- conv2d, linear ---- */
 
 static size_t product_bytes(const ht_op *op)
 {
@@ -67,8 +66,7 @@ static void product(const ht_call *c, const ht_team *team)
         }
 }
 
-/* ---- group_norm
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- group_norm ---- */
 
 ht_norm_size ht_norm_size_of(const ht_op *op)
 {
@@ -187,8 +185,7 @@ static void group_norm(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- attention
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- attention ---- */
 
 static size_t attention_scratch(const ht_op *op)
 {
@@ -241,8 +238,7 @@ static void attention(const ht_call *c, const ht_team *team)
     }
 }
 
-/* ---- the rows of the table (cpu/reference.c)
- * ------------------------------------------------------------------------------- */
+/* ---- the rows of the table (cpu/reference.c) ---- */
 
 const ht_kernel ht_ref_linear = {
     .name = "linear_f32_scalar", .op = HT_OP_linear, .packed = product_bytes, .pack = product_pack, .run = product};

@@ -21,8 +21,7 @@
 /* In ticks of the time stamp counter: some tens of microseconds, about what sleeping and waking cost. */
 enum { SPIN_TICKS = 100000 };
 
-/* ---- waiting
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- waiting ---- */
 
 static void futex(_Atomic uint32_t *word, int operation, uint32_t value)
 {
@@ -57,8 +56,7 @@ void ht_team_wait(const ht_team *team)
     atomic_fetch_sub(&b->sleepers, 1);
 }
 
-/* ---- a crew
- * ---------------------------------------------------------------------------------------------------------------- */
+/* ---- a crew ---- */
 
 typedef struct member {
     ht_crew *crew;

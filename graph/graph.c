@@ -132,8 +132,7 @@ static ht_value *weight(ht_graph *g, const ht_tensor *t)
     return v;
 }
 
-/* ---- operations
- * -------------------------------------------------------------------------------------------------------- */
+/* ---- operations ---- */
 
 /* An operation from its parts: checks that the inputs are there, applies the kind's shape rule, joins dependencies. */
 static ht_value *add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
@@ -287,8 +286,7 @@ ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int h
     return add_op(g, HT_OP_attention, &op);
 }
 
-/* ---- names, outputs
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- names, outputs ---- */
 
 ht_value *ht_name(ht_graph *g, ht_value *v, const char *format, ...)
 {
@@ -322,8 +320,7 @@ void ht_tap(ht_graph *g, const char *name)
         g->taps[g->n_taps++] = name;
 }
 
-/* ---- finishing
- * --------------------------------------------------------------------------------------------------------- */
+/* ---- finishing ---- */
 
 int ht_value_uses(const ht_graph *g, const ht_value *v)
 {

@@ -69,8 +69,7 @@ struct ht_op {
     ht_attrs attrs;
 };
 
-/* ---- building
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- building ---- */
 
 /* A graph lives in its arena, which must outlive it.  NULL: out of memory. */
 ht_graph *ht_graph_create(ht_arena *arena);
@@ -136,8 +135,7 @@ void ht_tap(ht_graph *g, const char *name);
 /* Infer stages, fuse, drop what nothing uses.  The first error of all calls before. */
 ht_status ht_graph_finish(ht_graph *g, bool fuse);
 
-/* ---- reading, after finish
- * --------------------------------------------------------------------------------------------- */
+/* ---- reading, after finish ---- */
 
 int ht_graph_ops(const ht_graph *g);
 const ht_op *ht_graph_op(const ht_graph *g, int i); /* in an order of execution */

@@ -80,7 +80,7 @@ ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename
     return status;
 }
 
-/* ---- binding ----------------------------------------------------------------------------------------------------- */
+/* ---- binding ---- */
 
 /* What a layer can compute with.  Integers are codes of a quantization: without their scales they are not weights. */
 static bool is_real(ht_dtype dtype)
@@ -229,7 +229,7 @@ bool ht_weights_has(const ht_weights *w, const char *name)
     return find(w, name) != NULL;
 }
 
-/* ---- the end ----------------------------------------------------------------------------------------------------- */
+/* ---- the end ---- */
 
 ht_status ht_weights_finish(ht_weights *w)
 {

@@ -75,8 +75,7 @@ const char *ht_error_message(void);
 /* The library's version, "MAJOR.MINOR.PATCH". */
 const char *ht_version(void);
 
-/* ---- models
- * ----------------------------------------------------------------------------------------------------------- */
+/* ---- models ---- */
 
 typedef struct ht_model ht_model;
 
@@ -108,8 +107,7 @@ typedef struct ht_model_info {
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info);
 
-/* ---- sessions: a model compiled for a batch and an image size on a backend
- * --------------------------------------------- */
+/* ---- sessions: a model compiled for a batch and an image size on a backend ---- */
 
 typedef struct ht_session ht_session;
 
@@ -181,8 +179,7 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
-/* ---- sampling
- * ---------------------------------------------------------------------------------------------------------- */
+/* ---- sampling ---- */
 
 typedef enum ht_rng {
     HT_RNG_PHILOX = 0, /* one Philox4x32-10 stream an image index: image i of seed s is the same whatever n is */
@@ -222,8 +219,7 @@ typedef struct ht_sample_options {
  * names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
 
-/* ---- images
- * ------------------------------------------------------------------------------------------------------------ */
+/* ---- images ---- */
 
 /* Write one image [h,w,c] or a grid of n (columns 0: nearly square; 2 pixels between), c 1, 3 or 4, values [-1,1]
  * clipped and rounded to 8 bits as round((x / 2 + 0.5) * 255), as a PNG with a tEXt chunk `parameters` (NULL: none).

@@ -49,7 +49,7 @@ const ht_format *ht_format_at(int i)
     return i >= 0 && i < FORMATS ? &table[i] : NULL;
 }
 
-/* ---- names of simulated formats ---------------------------------------------------------------------------------- */
+/* ---- names of simulated formats ---- */
 
 static bool take_word(const char **s, const char *word)
 {
@@ -146,7 +146,7 @@ ht_status ht_format_find(const char *name, ht_format *format)
                    name, names);
 }
 
-/* ---- sizes ------------------------------------------------------------------------------------------------------- */
+/* ---- sizes ---- */
 
 ht_status ht_format_measure(const ht_format *format, const ht_matrix *matrix, ht_format_sizes *sizes)
 {

@@ -39,7 +39,7 @@ const ht_format *ht_format_at(int i);
  * = 1 + E + M <= 8, E >= 1), each also with _g<block>.  Any other name: HT_ERR_ARGUMENT, listing those of the table. */
 ht_status ht_format_find(const char *name, ht_format *format);
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
+/* ---- weights ---- */
 
 typedef struct ht_matrix {
     const char *name; /* of the layer, for messages */
@@ -115,7 +115,7 @@ ht_status ht_format_dequantize(const ht_format *format, const ht_quantized *q, c
 /* What a file must satisfy: every scale is finite, every code a number.  HT_ERR_FORMAT, naming layer and index. */
 ht_status ht_format_check(const ht_format *format, const ht_quantized *q, const ht_matrix *shape);
 
-/* ---- parts ------------------------------------------------------------------------------------------------------- */
+/* ---- parts ---- */
 
 /* The values w of a block with code c: w = ht_grid_decode(&grid, c) * scale. */
 typedef struct ht_block {

@@ -33,7 +33,7 @@ static inline float power_of_2(int k)
     return float_of((uint32_t)(k + 127) << 23);
 }
 
-/* ---- values ------------------------------------------------------------------------------------------------------ */
+/* ---- values ---- */
 
 static inline float round_to_grid(const ht_grid *g, float y)
 {
@@ -69,7 +69,7 @@ ht_grid ht_grid_with_zero(const ht_grid *grid, int zero)
     return g;
 }
 
-/* ---- codes of values --------------------------------------------------------------------------------------------- */
+/* ---- codes of values ---- */
 
 static inline unsigned code_mask(const ht_grid *g)
 {
@@ -127,7 +127,7 @@ float ht_grid_decode(const ht_grid *grid, uint8_t code)
     return c == rest ? magnitude : -magnitude;
 }
 
-/* ---- neighbours -------------------------------------------------------------------------------------------------- */
+/* ---- neighbours ---- */
 
 /* Codes in the order of their values are steps apart: the place of a value on the grid, 0 for 0. */
 static int place_of(const ht_grid *g, float value)

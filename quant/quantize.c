@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* ---- packing ----------------------------------------------------------------------------------------------------- */
+/* ---- packing ---- */
 
 void ht_codes_pack(const ht_format *format, size_t n, const uint8_t *codes, uint8_t *row)
 {
@@ -29,7 +29,7 @@ void ht_codes_unpack(const ht_format *format, size_t n, const uint8_t *row, uint
         codes[i] = i % 2 ? row[i / 2] >> 4 : row[i / 2] & 15;
 }
 
-/* ---- blocks ------------------------------------------------------------------------------------------------------ */
+/* ---- blocks ---- */
 
 ht_block ht_format_block(const ht_format *format, const ht_quantized *q, size_t i)
 {
@@ -41,7 +41,7 @@ ht_block ht_format_block(const ht_format *format, const ht_quantized *q, size_t 
     return block;
 }
 
-/* ---- weights ----------------------------------------------------------------------------------------------------- */
+/* ---- weights ---- */
 
 ht_status ht_format_encode(const ht_format *format, const ht_matrix *matrix, ht_quantized *q)
 {
@@ -98,7 +98,7 @@ ht_status ht_format_dequantize(const ht_format *format, const ht_quantized *q, c
     return HT_OK;
 }
 
-/* ---- what files must satisfy ------------------------------------------------------------------------------------- */
+/* ---- what files must satisfy ---- */
 
 static ht_status check_scales(const ht_format *format, const ht_quantized *q, const ht_matrix *shape, size_t n)
 {

@@ -38,7 +38,7 @@ int ht_scale_method_find(const char *name)
     return -1;
 }
 
-/* ---- ranges ------------------------------------------------------------------------------------------------------ */
+/* ---- ranges ---- */
 
 typedef struct range {
     float low, high; /* low <= 0 <= high */
@@ -104,7 +104,7 @@ ht_block ht_format_block_of_range(const ht_format *format, float low, float high
     return (ht_block){ht_grid_with_zero(&format->grid, (int)ht_grid_round(&whole, -r.low / scale)), scale};
 }
 
-/* ---- one block --------------------------------------------------------------------------------------------------- */
+/* ---- one block ---- */
 
 /* A scale as it is stored, and what it means. */
 typedef struct choice {
@@ -175,7 +175,7 @@ static choice minmax_choice(const search *s, range r)
     return c;
 }
 
-/* ---- searching --------------------------------------------------------------------------------------------------- */
+/* ---- searching ---- */
 
 /* |e|^2.4 to 1e-6, of |e| < 8.  With x = e^2 and r = x^(-1/5) that is x * x * r^4; r by Newton's method on r^-5 - x,
  * which does not divide, from a fifth of the exponent.  2^-100 keeps r^5 finite at 0. */
@@ -280,7 +280,7 @@ static choice choose(search *s)
     }
 }
 
-/* ---- a weight ---------------------------------------------------------------------------------------------------- */
+/* ---- a weight ---- */
 
 static ht_status check_weights(const ht_matrix *matrix)
 {

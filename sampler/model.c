@@ -14,7 +14,7 @@
 #include "sampler/trajectory.h"
 #include "unet/unet2d.h"
 
-/* ---- tables ------------------------------------------------------------------------------------------------------ */
+/* ---- tables ---- */
 
 /* A family, and how the names of its older checkpoints become today's. */
 static const struct family_row {
@@ -41,7 +41,7 @@ static const char *const pickles[] = {".bin", ".ckpt", ".pth", ".pt"};
 
 #define COUNT(table) (sizeof(table) / sizeof *(table))
 
-/* ---- files ------------------------------------------------------------------------------------------------------- */
+/* ---- files ---- */
 
 static bool is_folder(const char *path)
 {
@@ -92,7 +92,7 @@ static ht_status open_weights(ht_model *m, const char *folder)
                    weight_files[2], weight_files[3]);
 }
 
-/* ---- which folder ------------------------------------------------------------------------------------------------ */
+/* ---- which folder ---- */
 
 /* Whether a pipeline has a component; diffusers writes [null, null] for one that was left out. */
 static bool has_component(const json_t *index, const char *name)
@@ -161,7 +161,7 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
     return p->component ? HT_OK : HT_ERR_MEMORY;
 }
 
-/* ---- configuration ----------------------------------------------------------------------------------------------- */
+/* ---- configuration ---- */
 
 /* config.json in the words of diffusers, and what came with it. */
 typedef struct configuration {
@@ -224,7 +224,7 @@ static ht_status find_family(const configuration *c, const struct family_row **r
     return fail_family(c->path, class_name);
 }
 
-/* ---- opening ----------------------------------------------------------------------------------------------------- */
+/* ---- opening ---- */
 
 static ht_status open_denoiser(ht_model *m, const places *p, const configuration *c)
 {

@@ -49,7 +49,7 @@ static bool all_finite(size_t n, const float *x)
     return all;
 }
 
-/* ---- one step of one batch --------------------------------------------------------------------------------------- */
+/* ---- one step of one batch ---- */
 
 static ht_status step_images(run *r, int i, int64_t at, int count)
 {
@@ -98,7 +98,7 @@ static ht_status step_batch(run *r, int i, int64_t at, int count)
     return HT_OK;
 }
 
-/* ---- all of it --------------------------------------------------------------------------------------------------- */
+/* ---- all of it ---- */
 
 /* Images begin .. end-1, together from step to step. */
 static ht_status walk(run *r, int64_t begin, int64_t end)
@@ -155,7 +155,7 @@ static ht_status walk_all(run *r)
     return status;
 }
 
-/* ---- preparation ------------------------------------------------------------------------------------------------- */
+/* ---- preparation ---- */
 
 static ht_status check_channels(const run *r)
 {

@@ -105,7 +105,7 @@ ht_status ht_steps_make(ht_arena *arena, const ht_schedule_config *config, ht_sp
     return HT_OK;
 }
 
-/* ---- ADM's space_timesteps --------------------------------------------------------------------------------------- */
+/* ---- ADM's space_timesteps ---- */
 
 enum { MAX_SECTIONS = 64 };
 

@@ -35,7 +35,7 @@ static void assert_model_refused(scratch *s, const char *what, const char *names
     assert_int_equal(count_files(s->folder), before);
 }
 
-/* ---- the weights' file ------------------------------------------------------------------------------------------- */
+/* ---- the weights' file ---- */
 
 /* A safetensors file in memory: the header's length in 8 bytes, the header, data. */
 typedef struct image {
@@ -175,7 +175,7 @@ static void damaged_bytes_are_refused(void **state)
     free(whole.bytes);
 }
 
-/* ---- the header's JSON: well-formed, and wrong ------------------------------------------------------------------- */
+/* ---- the header's JSON: well-formed, and wrong ---- */
 
 static json_t *tensor(json_t *header, const char *name)
 {
@@ -324,7 +324,7 @@ static void duplicate_names_are_refused(void **state)
     free(whole.bytes);
 }
 
-/* ---- the configurations ------------------------------------------------------------------------------------------ */
+/* ---- the configurations ---- */
 
 /* One value changed (JSON; NULL: the key removed), and what the line about it must name. */
 static const struct {
@@ -481,7 +481,7 @@ static void missing_files_are_named(void **state)
     assert_refused(s, run(s, "info", s->folder), 1);
 }
 
-/* ---- predict's input --------------------------------------------------------------------------------------------- */
+/* ---- predict's input ---- */
 
 /* One float32 tensor `sample` of zeros and an int64 `timestep`, as described. */
 static void write_input(scratch *s, const char *sample_name, const char *shape, size_t floats,

@@ -22,7 +22,7 @@ static void assert_contains(const char *text, const char *part)
         fail_msg("<%s> is not in <%.2000s>", part, text);
 }
 
-/* ---- usage ------------------------------------------------------------------------------------------------------- */
+/* ---- usage ---- */
 
 static void version_and_help_are_printed(void **state)
 {
@@ -131,7 +131,7 @@ static void wrong_command_lines_exit_2_with_one_line(void **state)
     }
 }
 
-/* ---- where things go --------------------------------------------------------------------------------------------- */
+/* ---- where things go ---- */
 
 /* The value of the tEXt chunk `parameters`, and that the file is a whole PNG. */
 static void read_parameters(const char *path, char *text, size_t size)
@@ -318,7 +318,7 @@ static void a_full_standard_output_is_an_error(void **state)
     assert_contains(s->err, "halftone: standard output");
 }
 
-/* ---- JSON -------------------------------------------------------------------------------------------------------- */
+/* ---- JSON ---- */
 
 static json_t *parse_output(const scratch *s)
 {
@@ -435,7 +435,7 @@ static void bench_reports_speed_and_peak(void **state)
     json_decref(o);
 }
 
-/* ---- Ctrl-C ------------------------------------------------------------------------------------------------------ */
+/* ---- Ctrl-C ---- */
 
 /* Wait until the child has its weights mapped: by then it has a handler for SIGINT.  Before, the signal would kill it,
  * as it should. */

@@ -8,7 +8,7 @@
 #include "tests/goldens.h"
 #include "unet/unet2d.h"
 
-/* ---- configurations alone ---------------------------------------------------------------------------------------- */
+/* ---- configurations alone ---- */
 
 static json_t *read_base(const char *path)
 {
@@ -183,7 +183,7 @@ static void an_empty_config_has_the_defaults_of_diffusers(void **state)
     json_decref(object);
 }
 
-/* ---- the original DDPM configuration ----------------------------------------------------------------------------- */
+/* ---- the original DDPM configuration ---- */
 
 typedef struct part_refusal {
     const char *part, *patch, *words; /* of which object of the configuration */
@@ -291,7 +291,7 @@ static void dialects_are_translated(void **state)
     ht_arena_free(arena);
 }
 
-/* ---- whole folders ----------------------------------------------------------------------------------------------- */
+/* ---- whole folders ---- */
 
 #define CIFAR   "tests/goldens/unet/ddpm-cifar"
 #define WEIGHTS "diffusion_pytorch_model.safetensors"

@@ -12,7 +12,7 @@
 
 #include "core/dtype.h"
 
-/* ---- the formats that are converted both ways -------------------------------------------------------------------- */
+/* ---- the formats that are converted both ways ---- */
 
 static float decode_f16(unsigned code)
 {
@@ -242,7 +242,7 @@ static void f16_agrees_with_the_compiler(void **state)
 }
 #endif
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ---- */
 
 static void names_and_widths_are_those_of_the_format(void **state)
 {

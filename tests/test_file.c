@@ -40,7 +40,7 @@ static void assert_writes(const char *path, const char *text)
     assert_int_equal(ht_output_commit(o), HT_OK);
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void a_file_is_mapped_whole(void **state)
 {
@@ -71,7 +71,7 @@ static void what_is_not_a_file_is_not_mapped(void **state)
     assert_refused(ht_map_file("/dev/null", &m), "is a device");
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 static void an_output_appears_when_it_is_committed(void **state)
 {

@@ -93,7 +93,7 @@ static void fill(float *w, size_t n, float spread, uint32_t seed)
     }
 }
 
-/* ---- the table --------------------------------------------------------------------------------------------------- */
+/* ---- the table ---- */
 
 static void the_table_holds_what_it_says(void **state)
 {
@@ -187,7 +187,7 @@ static void formats_that_are_not_known_are_refused_with_those_that_are(void **st
     }
 }
 
-/* ---- packing ----------------------------------------------------------------------------------------------------- */
+/* ---- packing ---- */
 
 static void packed_codes_come_back_at_any_count(void **state)
 {
@@ -244,7 +244,7 @@ static void sizes_are_those_of_the_formats(void **state)
     }
 }
 
-/* ---- what the standards say -------------------------------------------------------------------------------------- */
+/* ---- what the standards say ---- */
 
 static void assert_one_block(const char *name, const float *w, size_t n, unsigned scale, unsigned code)
 {
@@ -318,7 +318,7 @@ static void nvint4_is_its_integer_twin(void **state)
     free_weight(&q);
 }
 
-/* ---- there and back ---------------------------------------------------------------------------------------------- */
+/* ---- there and back ---- */
 
 /* |w - q(w)| is at most half the local step, times 1 + 2^-22 for the division and the product, or what was clipped. */
 static void assert_within_half_a_step(const ht_format *f, const ht_matrix *m, const weight *q)
@@ -406,7 +406,7 @@ static void quantizing_what_was_dequantized_changes_nothing(void **state)
     }
 }
 
-/* ---- extremes ---------------------------------------------------------------------------------------------------- */
+/* ---- extremes ---- */
 
 static void assert_survives(const char *what, const float *w)
 {
@@ -464,7 +464,7 @@ static void a_huge_weight_does_not_touch_other_blocks(void **state)
     free_weight(&after);
 }
 
-/* ---- refusals ---------------------------------------------------------------------------------------------------- */
+/* ---- refusals ---- */
 
 static void assert_refused(ht_status got, ht_status want, const char *words)
 {

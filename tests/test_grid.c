@@ -14,7 +14,7 @@
 #include "core/dtype.h"
 #include "quant/format.h"
 
-/* ---- the grids, and their values by definition ------------------------------------------------------------------- */
+/* ---- the grids, and their values by definition ---- */
 
 enum { MAX_GRIDS = 128, NOT_A_NUMBER = 1000 };
 
@@ -125,7 +125,7 @@ static void assert_becomes(const grid_case *c, float y, int i)
         fail_msg("%s: %a became code 0x%x, want 0x%x", c->name, (double)y, code, expected);
 }
 
-/* ---- codes ------------------------------------------------------------------------------------------------------- */
+/* ---- codes ---- */
 
 static void every_code_decodes_as_defined(void **state)
 {
@@ -167,7 +167,7 @@ static void bits_above_the_code_are_ignored(void **state)
         }
 }
 
-/* ---- rounding ---------------------------------------------------------------------------------------------------- */
+/* ---- rounding ---- */
 
 /* The even one of two neighbouring values: the multiple of their distance that is even; if both are (1 and 2 of a grid
  * of powers of two), the larger magnitude: IEEE 754-2019 section 4.3.1. */
@@ -311,7 +311,7 @@ static void e2m1_is_the_f4_of_files(void **state)
     }
 }
 
-/* ---- neighbours -------------------------------------------------------------------------------------------------- */
+/* ---- neighbours ---- */
 
 static void assert_between(const grid_case *c, float y, int below, int above)
 {
@@ -349,7 +349,7 @@ static void at_the_ends_there_is_no_choice(void **state)
     }
 }
 
-/* ---- arrays ------------------------------------------------------------------------------------------------------ */
+/* ---- arrays ---- */
 
 static void arrays_are_rounded_like_single_values(void **state)
 {

@@ -26,7 +26,7 @@ static json_t *parse(const char *text)
     return root;
 }
 
-/* ---- parsing ----------------------------------------------------------------------------------------------------- */
+/* ---- parsing ---- */
 
 static void damaged_text_is_refused_with_its_place(void **state)
 {
@@ -138,7 +138,7 @@ static void a_file_beyond_64_mib_is_refused(void **state)
     assert_says("64 MiB");
 }
 
-/* ---- typed access ------------------------------------------------------------------------------------------------ */
+/* ---- typed access ---- */
 
 static const char *const modes[] = {"leading", "trailing", NULL};
 

@@ -17,8 +17,7 @@
 
 enum { CANARY = 64, CASES = 50, MAX_THREADS = 3 };
 
-/* ---- drawing
- * ------------------------------------------------------------------------------------------------------------- */
+/* ---- drawing ---- */
 
 static ht_mt19937 rng;
 static unsigned seed = 7;
@@ -109,8 +108,7 @@ static void describe(scene *s, const char *format, ...)
     va_end(args);
 }
 
-/* ---- the operations, each with what fusion can put into it
- * ---------------------------------------------------------------- */
+/* ---- the operations, each with what fusion can put into it ---- */
 
 static ht_value *maybe_concat(scene *s, ht_value *x, const char *name)
 {
@@ -192,8 +190,7 @@ static void scene_attention(scene *s)
     ht_output_value(s->graph, ht_attention(s->graph, q, k, v, (int)heads, 0.25f), "y");
 }
 
-/* ---- running one kernel
- * ---------------------------------------------------------------------------------------------------- */
+/* ---- running one kernel ---- */
 
 /* bytes of junk between two rows of canaries. */
 static void *room(scene *s, size_t bytes)

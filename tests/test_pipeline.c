@@ -8,7 +8,7 @@
 enum { N = 5 };
 static const char pipeline[] = GOLDENS "/pipeline/ddpm";
 
-/* ---- against diffusers ------------------------------------------------------------------------------------------- */
+/* ---- against diffusers ---- */
 
 typedef struct golden_run {
     char label[128];
@@ -131,7 +131,7 @@ static void pipelines_draw_what_diffusers_draws(void **state)
                 0);
 }
 
-/* ---- what the loop promises -------------------------------------------------------------------------------------- */
+/* ---- what the loop promises ---- */
 
 static float *draw_with(const char *path, int batch, ht_sample_options options, int64_t first, int64_t n)
 {
@@ -279,7 +279,7 @@ static void progress_counts_the_steps_that_are_taken(void **state)
     assert_int_equal(p.total, 2 * 31);
 }
 
-/* ---- delivery ---------------------------------------------------------------------------------------------------- */
+/* ---- delivery ---- */
 
 typedef struct receiver {
     int64_t next, stop_at;
@@ -346,7 +346,7 @@ static void memory_does_not_grow_with_the_number_of_images(void **state)
     ht_model_close(model);
 }
 
-/* ---- what is refused --------------------------------------------------------------------------------------------- */
+/* ---- what is refused ---- */
 
 static void a_condition_that_is_wrong_anywhere_is_refused_before_the_first_step(void **state)
 {

@@ -11,7 +11,7 @@
 
 #include "core/safetensors.h"
 
-/* ---- files as bytes ---------------------------------------------------------------------------------------------- */
+/* ---- files as bytes ---- */
 
 typedef struct bytes {
     unsigned char *data;
@@ -56,7 +56,7 @@ static void assert_refused(const void *data, size_t size, ht_status want, const 
     "\"empty\":{\"dtype\":\"I64\",\"shape\":[0,5],\"data_offsets\":[8,8]},"                                            \
     "\"s\":{\"shape\":[],\"data_offsets\":[14,15],\"dtype\":\"U8\"}}"
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void a_sound_file_is_read(void **state)
 {

@@ -15,7 +15,7 @@
 #include "core/safetensors.h"
 #include "tests/folder.h"
 
-/* ---- an allocator that runs dry ---------------------------------------------------------------------------------- */
+/* ---- an allocator that runs dry ---- */
 
 static long allocations_left = -1; /* -1: as many as are wanted */
 
@@ -61,7 +61,7 @@ static void assert_says(const char *words)
         fail_msg("message is '%s', want '%s' in it", ht_error_message(), words);
 }
 
-/* ---- writing ----------------------------------------------------------------------------------------------------- */
+/* ---- writing ---- */
 
 /* The bytes of the reference's own test of `serialize` (safetensors/src/tensor.rs,
  * test_serialization_forced_alignement). */
@@ -220,7 +220,7 @@ static void a_full_disk_is_reported(void **state)
     assert_says("/dev/full: cannot write");
 }
 
-/* ---- files and shards -------------------------------------------------------------------------------------------- */
+/* ---- files and shards ---- */
 
 static void what_cannot_be_opened_is_named(void **state)
 {
@@ -308,7 +308,7 @@ static void an_index_that_disagrees_with_its_shards_is_refused(void **state)
     }
 }
 
-/* ---- memory ------------------------------------------------------------------------------------------------------ */
+/* ---- memory ---- */
 
 static ht_status open_and_close(void)
 {

@@ -97,7 +97,7 @@ static double norm_of(const float *w, const float *values, size_t n, const float
     return sum;
 }
 
-/* ---- what every format is promised ------------------------------------------------------------------------------- */
+/* ---- what every format is promised ---- */
 
 /* 1e-5 for the search's own arithmetic: its terms are float32, 2.4th powers to 1e-6. */
 static void assert_never_worse(const ht_format *f, const ht_matrix *m, const float *importance, const char *what)
@@ -211,7 +211,7 @@ static void powers_of_two_scale_everything_alike(void **state)
     }
 }
 
-/* ---- the candidates are those that format.h names ---------------------------------------------------------------- */
+/* ---- the candidates are those that format.h names ---- */
 
 typedef struct part {
     const ht_format *format;
@@ -303,7 +303,7 @@ static void a_search_finds_the_best_candidate(void **state)
     }
 }
 
-/* ---- single methods ---------------------------------------------------------------------------------------------- */
+/* ---- single methods ---- */
 
 static void a_search_clips_outliers(void **state)
 {

@@ -92,7 +92,7 @@ static size_t follow(const walk *w)
     return draw;
 }
 
-/* ---- diffusers' schedulers --------------------------------------------------------------------------------------- */
+/* ---- diffusers' schedulers ---- */
 
 typedef struct scheduler_case {
     const char *name;
@@ -247,7 +247,7 @@ static void ddpm_steps_as_diffusers(void **state)
     assert_true(golden_each("scheduler", "DDPMScheduler", check_scheduler) > 0);
 }
 
-/* ---- DDIM's and ADM's own lists ---------------------------------------------------------------------------------- */
+/* ---- DDIM's and ADM's own lists ---- */
 
 static void check_list(const char *name, const ht_steps *got, const json_t *want)
 {

@@ -5,7 +5,7 @@
 #include "sampler/trajectory.h"
 #include "tests/goldens.h"
 
-/* ---- identities -------------------------------------------------------------------------------------------------- */
+/* ---- identities ---- */
 
 enum { PIXELS = 5, CHANNELS = 3, COUNT = PIXELS * CHANNELS };
 
@@ -180,7 +180,7 @@ static void nan_is_not_clipped_away(void **state)
     }
 }
 
-/* ---- what is refused --------------------------------------------------------------------------------------------- */
+/* ---- what is refused ---- */
 
 static ht_status read_config(const char *text, ht_schedule_config *config)
 {

@@ -369,7 +369,7 @@ static void a_size_that_cannot_be_halved_is_refused(void **state)
     ht_model_close(m);
 }
 
-/* ---- the same model said differently ----------------------------------------------------------------------------- */
+/* ---- the same model said differently ---- */
 
 #define ADM     GOLDENS "/unet/adm-scale-shift"
 #define WEIGHTS "diffusion_pytorch_model.safetensors"

@@ -34,7 +34,7 @@ static ht_value *resample(ht_graph *g, ht_value *x, ht_resample direction)
     }
 }
 
-/* ---- residual block ---------------------------------------------------------------------------------------------- */
+/* ---- residual block ---- */
 
 void ht_resnet_bind(ht_weights *w, ht_resnet *b)
 {
@@ -70,7 +70,7 @@ ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value
     return ht_name(g, rescale(g, ht_add(g, shortcut, h), b->output_scale_factor), "%s", b->name);
 }
 
-/* ---- attention --------------------------------------------------------------------------------------------------- */
+/* ---- attention ---- */
 
 void ht_self_attention_bind(ht_weights *w, ht_self_attention *b)
 {
@@ -104,7 +104,7 @@ ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_va
     return ht_name(g, as_image(g, rescale(g, h, b->output_scale_factor), x), "%s", b->name);
 }
 
-/* ---- resampling -------------------------------------------------------------------------------------------------- */
+/* ---- resampling ---- */
 
 void ht_resampler_bind(ht_weights *w, ht_resampler *b)
 {
@@ -124,7 +124,7 @@ ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht
     return ht_name(g, ht_conv2d(g, x, &b->conv, halve), "%s", b->name);
 }
 
-/* ---- time -------------------------------------------------------------------------------------------------------- */
+/* ---- time ---- */
 
 void ht_timestep_mlp_bind(ht_weights *w, ht_timestep_mlp *b, int in, int out, const char *name)
 {

@@ -79,7 +79,7 @@ static void read_sample_size(ht_json *j, ht_unet2d_config *c)
     }
 }
 
-/* ---- the levels -------------------------------------------------------------------------------------------------- */
+/* ---- the levels ---- */
 
 /* A list with an entry a level.  An absent one has diffusers' default of four; an empty one is an error. */
 static bool has_list(ht_json *j, const char *key)
@@ -137,7 +137,7 @@ static void read_levels(ht_json *j, ht_unet2d_config *c)
             j->where, n_down, n_up, c->levels);
 }
 
-/* ---- what must fit together -------------------------------------------------------------------------------------- */
+/* ---- what must fit together ---- */
 
 static ht_status check_attention(const ht_unet2d_config *c, const char *where, int channels)
 {
@@ -181,7 +181,7 @@ static ht_status check(const ht_unet2d_config *c, const char *where)
     return status;
 }
 
-/* ---- reading ----------------------------------------------------------------------------------------------------- */
+/* ---- reading ---- */
 
 static void read_time(ht_json *j, ht_unet2d_config *c)
 {

@@ -21,7 +21,7 @@ bool ht_ddpm_recognizes(const json_t *config)
     return json_object_get(model, "ch") && json_object_get(model, "ch_mult");
 }
 
-/* ---- names ------------------------------------------------------------------------------------------------------- */
+/* ---- names ---- */
 
 static const char *const prefixes[][2] = {
     {"norm_out.", "conv_norm_out."},
@@ -84,7 +84,7 @@ const char *ht_ddpm_rename(ht_arena *arena, const char *name, const void *contex
     return in_level(arena, name, *(const int *)context);
 }
 
-/* ---- config.json ------------------------------------------------------------------------------------------------- */
+/* ---- config.json ---- */
 
 typedef struct ddpm_config {
     int image_size, in_channels, out_ch, ch, num_res_blocks, num_groups;

@@ -40,7 +40,7 @@ typedef struct unet2d {
     unet_mid mid_block;
 } unet2d;
 
-/* ---- binding ----------------------------------------------------------------------------------------------------- */
+/* ---- binding ---- */
 
 static ht_resnet resnet_of(const ht_unet2d_config *c, const char *name, int in, int out)
 {
@@ -238,7 +238,7 @@ static void unet2d_info(const void *model, ht_denoiser_info *info)
                                .class_embed_dim = c->class_embed == HT_CLASS_IDENTITY ? c->time_embedding_dim : 0};
 }
 
-/* ---- the network ------------------------------------------------------------------------------------------------- */
+/* ---- the network ---- */
 
 /* What the way down keeps for the way up. */
 typedef struct skips {

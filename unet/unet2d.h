@@ -50,7 +50,7 @@ extern const ht_denoiser_family ht_unet2d_family;
  * ht_rename without context. */
 const char *ht_unet2d_rename(ht_arena *arena, const char *name, const void *context);
 
-/* ---- the original DDPM/DDIM code (names_ddpm.c) ------------------------------------------------------------------ */
+/* ---- the original DDPM/DDIM code (names_ddpm.c) ---- */
 
 /* Whether a config.json is one of that code: it has a `model` with `ch` and `ch_mult`. */
 bool ht_ddpm_recognizes(const json_t *config);
