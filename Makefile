@@ -73,9 +73,6 @@ $(B)/halftone: $(CLI_OBJ) $(B)/libhalftone.a
 $(B)/libhalftone.so.$(VERSION): $(LIB_OBJ)
 	$(call SAY,LD,$@)$(CC) -shared -Wl,-soname,libhalftone.so.0 $(LDFLAGS) $^ $(LDLIBS) -o $@
 
-# Tests that count or fail allocations.
-$(B)/tests/test_session: TEST_LDFLAGS := -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=aligned_alloc
-
 $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(TEST_LDFLAGS) $(filter %.o %.a,$^) -lcmocka $(LDLIBS) -o $@
 

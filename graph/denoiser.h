@@ -23,8 +23,8 @@ typedef struct ht_denoiser_family {
      */
     ht_status (*open)(ht_arena *arena, const json_t *config, const char *where, ht_weights *weights, void **model);
     void (*info)(const void *model, ht_denoiser_info *info);
-    /* Build the graph for a batch of n samples of h x w.  Inputs: `sample` [n,h,w,in_channels], the timestep,
-     * `class_labels` [n,1] or `class_embeddings` [n,dim]; output: `sample`, named "out". */
+    /* Build the graph for a batch of n samples of h x w.  Inputs: `sample` [n,h,w,in_channels], the timestep, and what
+     * the model takes of `class_labels` [n,1] and `class_embeddings` [n,dim]; output: [n,h,w,out_channels]. */
     void (*build)(const void *model, ht_graph *g, int64_t n, int64_t h, int64_t w);
 } ht_denoiser_family;
 

@@ -409,6 +409,14 @@ const ht_value *ht_graph_value(const ht_graph *g, int id)
     return g->values[id];
 }
 
+const ht_value *ht_graph_input(const ht_graph *g, const char *name)
+{
+    for (int i = 0; i < g->n_values; i++)
+        if (!g->values[i]->producer && !g->values[i]->data && !strcmp(g->values[i]->name, name))
+            return g->values[i];
+    return NULL;
+}
+
 const ht_value *ht_graph_output(const ht_graph *g)
 {
     return g->output;

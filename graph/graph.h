@@ -141,7 +141,8 @@ int ht_graph_ops(const ht_graph *g);
 const ht_op *ht_graph_op(const ht_graph *g, int i); /* in an order of execution */
 int ht_graph_values(const ht_graph *g);
 const ht_value *ht_graph_value(const ht_graph *g, int id);
-const ht_value *ht_graph_find(const ht_graph *g, const char *name); /* NULL if absent */
+const ht_value *ht_graph_find(const ht_graph *g, const char *name);  /* NULL if absent */
+const ht_value *ht_graph_input(const ht_graph *g, const char *name); /* that ht_input made; NULL if absent */
 const ht_value *ht_graph_output(const ht_graph *g);
 
 const char *ht_op_kind_name(ht_op_kind kind);

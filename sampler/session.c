@@ -64,10 +64,10 @@ static ht_status build_graph(ht_session *s, const char *const *taps, bool fuse)
     ht_status status = ht_graph_finish(s->graph, fuse);
     if (status)
         return status;
-    s->sample = ht_graph_find(s->graph, "sample");
-    s->timestep = ht_graph_find(s->graph, "timestep");
-    s->class_labels = ht_graph_find(s->graph, "class_labels");
-    s->class_embeddings = ht_graph_find(s->graph, "class_embeddings");
+    s->sample = ht_graph_input(s->graph, "sample");
+    s->timestep = ht_graph_input(s->graph, "timestep");
+    s->class_labels = ht_graph_input(s->graph, "class_labels");
+    s->class_embeddings = ht_graph_input(s->graph, "class_embeddings");
     return HT_OK;
 }
 
