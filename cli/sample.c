@@ -179,7 +179,7 @@ static int allocate(job *j)
         j->labels = calloc(n, sizeof *j->labels);
     if (!j->files || (!j->to_folder && !j->images) || (j->s.classes.count && !j->labels))
         return report("out of memory for %" PRId64 " images%s", j->s.n, j->to_folder ? "" : "; -o FOLDER/ needs less");
-    for (int64_t i = 0; j->labels && i < j->s.n; i++)
+    for (int64_t i = 0; j->s.classes.count && i < j->s.n; i++)
         j->labels[i] = (float)j->s.classes.value[(j->s.first + i) % j->s.classes.count];
     return 0;
 }

@@ -34,7 +34,7 @@ int ht_processors(void); /* that this process may use */
 
 /* A crew of the calling thread and threads - 1 others, which sleep until there is work.  HT_ERR_IO if the system gives
  * no more threads. */
-ht_status ht_crew_open(int threads, ht_crew **crew);
+ht_status ht_crew_open(int threads, ht_crew **out);
 void ht_crew_close(ht_crew *crew); /* NULL is allowed */
 
 /* work(argument, team) by every member at once; returns when all are done.  One call at a time, from any thread. */
