@@ -268,6 +268,7 @@ static int on_image(void *user, int64_t index, const float *image)
 static ht_status draw(job *j)
 {
     const sample_settings *s = &j->s;
+    const ht_cond cond = {.class_labels = j->labels};
     ht_sample_options options = {.steps = (int)s->steps,
                                  .sampler = j->sampler,
                                  .spacing = s->spacing,
@@ -275,7 +276,7 @@ static ht_status draw(job *j)
                                  .seed = s->seed,
                                  .rng = find_rng(s->rng),
                                  .total = s->total,
-                                 .cond = j->labels ? &(ht_cond){.class_labels = j->labels} : NULL,
+                                 .cond = j->labels ? &cond : NULL,
                                  .progress = on_step,
                                  .deliver = j->to_folder ? on_image : NULL,
                                  .user = j};
