@@ -12,21 +12,7 @@
 #include <math.h>
 #include <string.h>
 
-/* ---- bits ---- */
-
-static inline float float_of(uint32_t bits)
-{
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static inline uint32_t bits_of(float f)
-{
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return bits;
-}
+#include "core/bits.h"
 
 /* The decoders are inline here and wrapped below: position-independent code may not inline what it exports. */
 static inline float decode_f16(uint16_t h)
@@ -34,28 +20,28 @@ static inline float decode_f16(uint16_t h)
     uint32_t sign = (uint32_t)(h & 0x8000) << 16, rest = h & 0x7fff;
     uint32_t is_small = -(uint32_t)(rest < 0x400); /* masks: with ?: the loops stay scalar */
     uint32_t is_special = -(uint32_t)(rest >= 0x7c00), is_nan = -(uint32_t)(rest > 0x7c00);
-    uint32_t small = bits_of((float)(int32_t)rest * 0x1p-24f);
+    uint32_t small = ht_bits_of((float)(int32_t)rest * 0x1p-24f);
     uint32_t normal = (rest << 13) + (112u << 23) + (is_special & (112u << 23));
     normal |= is_nan & 0x400000; /* quiet, as from hardware */
-    return float_of(sign | (normal & ~is_small) | (small & is_small));
+    return ht_float_of(sign | (normal & ~is_small) | (small & is_small));
 }
 
 static inline float decode_bf16(uint16_t b)
 {
-    return float_of((uint32_t)b << 16);
+    return ht_float_of((uint32_t)b << 16);
 }
 
 /* exponent: of a normal float */
 static inline float power_of_2(int exponent)
 {
-    return float_of((uint32_t)(exponent + 127) << 23);
+    return ht_float_of((uint32_t)(exponent + 127) << 23);
 }
 
 /* sign, exponent, mantissa of an 8-bit code without its special values */
 static inline float decode_f8(uint8_t q, int mantissa_bits, int bias)
 {
     uint32_t rest = q & 0x7f;
-    float normal = float_of((rest << (23 - mantissa_bits)) + ((uint32_t)(127 - bias) << 23));
+    float normal = ht_float_of((rest << (23 - mantissa_bits)) + ((uint32_t)(127 - bias) << 23));
     float magnitude = rest >> mantissa_bits ? normal : (float)rest * power_of_2(1 - bias - mantissa_bits);
     return q & 0x80 ? -magnitude : magnitude;
 }
@@ -63,14 +49,14 @@ static inline float decode_f8(uint8_t q, int mantissa_bits, int bias)
 /* |f| as an 8-bit code: to nearest, ties to even, at most `largest`.  f is a number. */
 static uint8_t encode_f8(float f, int mantissa_bits, int bias, uint8_t largest)
 {
-    uint32_t x = bits_of(f) & 0x7fffffff;
-    uint8_t sign = (uint8_t)(bits_of(f) >> 24 & 0x80);
+    uint32_t x = ht_bits_of(f) & 0x7fffffff;
+    uint8_t sign = (uint8_t)(ht_bits_of(f) >> 24 & 0x80);
     int drop = 23 - mantissa_bits;
-    if (float_of(x) >= decode_f8(largest, mantissa_bits, bias))
+    if (ht_float_of(x) >= decode_f8(largest, mantissa_bits, bias))
         return sign | largest;
-    if (float_of(x) < power_of_2(1 - bias)) {
+    if (ht_float_of(x) < power_of_2(1 - bias)) {
         float magic = power_of_2(1 - bias + drop); /* its last place is 2^(1 - bias - mantissa_bits) */
-        return sign | (uint8_t)(bits_of(float_of(x) + magic) - bits_of(magic));
+        return sign | (uint8_t)(ht_bits_of(ht_float_of(x) + magic) - ht_bits_of(magic));
     }
     x -= (uint32_t)(127 - bias) << 23;
     x += (1u << (drop - 1)) - 1 + (x >> drop & 1);
@@ -86,14 +72,14 @@ float ht_f32_from_f16(uint16_t h)
 
 uint16_t ht_f16_from_f32(float f)
 {
-    uint32_t x = bits_of(f) & 0x7fffffff;
-    uint16_t sign = (uint16_t)(bits_of(f) >> 16 & 0x8000);
+    uint32_t x = ht_bits_of(f) & 0x7fffffff;
+    uint16_t sign = (uint16_t)(ht_bits_of(f) >> 16 & 0x8000);
     if (x > 0x7f800000)
         return sign | 0x7e00 | (uint16_t)(x >> 13 & 0x1ff);
     if (x >= 0x47800000) /* 65536; what lies between 65520 and it rounds up to infinity below */
         return sign | 0x7c00;
     if (x < 0x38800000) /* 2^-14: the last place of 0.5f is 2^-24 */
-        return sign | (uint16_t)(bits_of(float_of(x) + 0.5f) - bits_of(0.5f));
+        return sign | (uint16_t)(ht_bits_of(ht_float_of(x) + 0.5f) - ht_bits_of(0.5f));
     x -= 112u << 23;
     return sign | (uint16_t)((x + 0xfff + (x >> 13 & 1)) >> 13);
 }
@@ -105,7 +91,7 @@ float ht_f32_from_bf16(uint16_t b)
 
 uint16_t ht_bf16_from_f32(float f)
 {
-    uint32_t x = bits_of(f);
+    uint32_t x = ht_bits_of(f);
     if ((x & 0x7fffffff) > 0x7f800000)
         return (uint16_t)(x >> 16 | 0x40); /* quiet: a payload in the low half alone would round to infinity */
     return (uint16_t)((x + 0x7fff + (x >> 16 & 1)) >> 16);
@@ -118,7 +104,7 @@ float ht_f32_from_f8_e4m3(uint8_t q)
 
 uint8_t ht_f8_e4m3_from_f32(float f)
 {
-    return isnan(f) ? (uint8_t)(0x7f | (bits_of(f) >> 24 & 0x80)) : encode_f8(f, 3, 7, 0x7e);
+    return isnan(f) ? (uint8_t)(0x7f | (ht_bits_of(f) >> 24 & 0x80)) : encode_f8(f, 3, 7, 0x7e);
 }
 
 float ht_f32_from_f8_e5m2(uint8_t q)
@@ -128,7 +114,7 @@ float ht_f32_from_f8_e5m2(uint8_t q)
 
 uint8_t ht_f8_e5m2_from_f32(float f)
 {
-    return isnan(f) ? (uint8_t)(0x7f | (bits_of(f) >> 24 & 0x80)) : encode_f8(f, 2, 15, 0x7b);
+    return isnan(f) ? (uint8_t)(0x7f | (ht_bits_of(f) >> 24 & 0x80)) : encode_f8(f, 2, 15, 0x7b);
 }
 
 /* ---- one element from unaligned memory ---- */
@@ -226,7 +212,7 @@ static float load_u32(const unsigned char *p)
 
 static float load_f32(const unsigned char *p)
 {
-    return float_of(read_u32(p));
+    return ht_float_of(read_u32(p));
 }
 
 static float load_f64(const unsigned char *p)

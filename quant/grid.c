@@ -11,41 +11,28 @@
 #include "quant/grid.h"
 
 #include <math.h>
-#include <string.h>
 
-static inline float float_of(uint32_t bits)
-{
-    float f;
-    memcpy(&f, &bits, sizeof f);
-    return f;
-}
-
-static inline uint32_t bits_of(float f)
-{
-    uint32_t bits;
-    memcpy(&bits, &f, sizeof bits);
-    return bits;
-}
+#include "core/bits.h"
 
 /* 2^k, k a normal float's exponent */
 static inline float power_of_2(int k)
 {
-    return float_of((uint32_t)(k + 127) << 23);
+    return ht_float_of((uint32_t)(k + 127) << 23);
 }
 
 /* ---- values ---- */
 
 static inline float round_to_grid(const ht_grid *g, float y)
 {
-    uint32_t sign = bits_of(y) & 0x80000000;
-    float magnitude = float_of(bits_of(y) ^ sign);
+    uint32_t sign = ht_bits_of(y) & 0x80000000;
+    float magnitude = ht_float_of(ht_bits_of(y) ^ sign);
     float limit = sign ? -g->lowest : g->highest;
     magnitude = magnitude < limit ? magnitude : limit;
-    float step = float_of(bits_of(magnitude) & 0x7f800000) * power_of_2(-g->mantissa_bits);
+    float step = ht_float_of(ht_bits_of(magnitude) & 0x7f800000) * power_of_2(-g->mantissa_bits);
     step = step > g->unit ? step : g->unit;
     float magic = step * 0x1p23f;
     magnitude = (magnitude + magic) - magic;
-    return float_of(bits_of(magnitude) | sign);
+    return ht_float_of(ht_bits_of(magnitude) | sign);
 }
 
 float ht_grid_round(const ht_grid *grid, float y)
@@ -79,10 +66,10 @@ static inline unsigned code_mask(const ht_grid *g)
 /* Of |value|, which is on a float grid: exponent and mantissa, without the sign. */
 static inline unsigned magnitude_code(const ht_grid *g, float value)
 {
-    uint32_t x = bits_of(value) & 0x7fffffff;
-    uint32_t first_normal = bits_of(g->unit) + ((uint32_t)g->mantissa_bits << 23);
+    uint32_t x = ht_bits_of(value) & 0x7fffffff;
+    uint32_t first_normal = ht_bits_of(g->unit) + ((uint32_t)g->mantissa_bits << 23);
     if (x < first_normal)
-        return (unsigned)(float_of(x) / g->unit);
+        return (unsigned)(ht_float_of(x) / g->unit);
     return ((x - first_normal) >> (23 - g->mantissa_bits)) + (1u << g->mantissa_bits);
 }
 
@@ -90,7 +77,7 @@ static inline uint8_t code_of(const ht_grid *g, float value)
 {
     if (g->exponent_bits == 0)
         return (uint8_t)((unsigned)((int)(value / g->unit) + g->zero) & code_mask(g));
-    return (uint8_t)(magnitude_code(g, value) | (bits_of(value) >> 31) << (g->bits - 1));
+    return (uint8_t)(magnitude_code(g, value) | (ht_bits_of(value) >> 31) << (g->bits - 1));
 }
 
 uint8_t ht_grid_encode(const ht_grid *grid, float y)
