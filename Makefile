@@ -27,9 +27,9 @@ FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitiz
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
 CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
-LDLIBS   := -ljansson -lz -lm
+LDLIBS   := -ljansson -lzip -lz -llapacke -lblas -lmd -lm
 
-ROOMS    := core graph cpu unet sampler quant
+ROOMS    := core graph cpu unet sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
@@ -46,9 +46,16 @@ endif
 
 all: $(B)/libhalftone.a $(B)/halftone
 
+# Loops over weights that become vectors once the compiler need not keep floating-point traps and errno; no result changes.
+$(B)/calib/gate.o: CFLAGS += -fno-trapping-math -fno-math-errno
+
 # Instruction sets are picked at run time: each file of one gets its own flags.
 $(B)/cpu/avx2.o:   CFLAGS += -O3 -mavx2 -mfma -mf16c
-$(B)/cpu/avx512.o: CFLAGS += -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(B)/cpu/avx2_quantized.o: CFLAGS += -O3 -mavx2 -mfma -mf16c
+AVX512 := -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mprefer-vector-width=512
+$(B)/cpu/avx512.o: CFLAGS += $(AVX512)
+$(B)/cpu/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
+$(B)/cpu/amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-int8
 
 # The tests that run the program.
 PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input
@@ -78,6 +85,10 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libhalftone.a
 
 $(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
+
+# How fast single layers are in integers: bench/layers.c.
+$(B)/bench/%: $(B)/bench/%.o $(B)/cli/peak.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
 
 tests: $(TESTS)
 fuzzers: $(FUZZERS)

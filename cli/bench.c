@@ -1,5 +1,5 @@
 /* bench.c - `halftone bench`: how fast evaluations are, where the time goes, and how near that is to the machine's
- * float32 peak. */
+ * peaks, in float32 and, for products of integers, in 8-bit integers. */
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -37,8 +37,20 @@ enum { MAX_KINDS = 64, MAX_RUNS = 100000, MIN_RUNS = 3 };
 
 typedef struct kind_total {
     const char *kind;
+    bool integers;        /* products of integers are a kind of their own */
     double seconds, macs; /* of one evaluation of the batch */
 } kind_total;
+
+/* What the machine can do, in operations a second. */
+typedef struct machine_peaks {
+    double floats, integers;
+    const char *floats_isa, *integers_isa;
+} machine_peaks;
+
+static double peak_of(const machine_peaks *peaks, const kind_total *kind)
+{
+    return kind->integers ? peaks->integers : peaks->floats;
+}
 
 /* The measured figures of one batch size. */
 typedef struct measurement {
@@ -48,7 +60,7 @@ typedef struct measurement {
     double macs;         /* of one image */
     int kinds;
     kind_total kind[MAX_KINDS];
-    double products; /* share of the peak that matrix products reach in their own time */
+    double products; /* share of their peaks that matrix products reach in their own time */
 } measurement;
 
 /* What a model is fed: noise-like numbers, the middle of the schedule, class 0. */
@@ -104,12 +116,13 @@ static void add_kind(measurement *r, const ht_op_info *op)
 {
     int k = 0;
     double evaluations = r->runs + 1, times = (double)op->runs / evaluations; /* one to touch the memory */
-    while (k < r->kinds && strcmp(r->kind[k].kind, op->kind))
+    bool integers = strstr(op->kernel, "_i8_") != NULL;
+    while (k < r->kinds && (strcmp(r->kind[k].kind, op->kind) || r->kind[k].integers != integers))
         k++;
     if (k == MAX_KINDS)
         return;
     if (k == r->kinds)
-        r->kind[r->kinds++] = (kind_total){.kind = op->kind};
+        r->kind[r->kinds++] = (kind_total){.kind = op->kind, .integers = integers};
     r->kind[k].macs += op->macs * times * r->batch;
     r->kind[k].seconds += op->seconds / evaluations;
     r->macs += op->macs * times;
@@ -121,9 +134,9 @@ static int compare_kinds(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static void add_kinds(measurement *r, const ht_session *session, int ops, double peak)
+static void add_kinds(measurement *r, const ht_session *session, int ops, const machine_peaks *peaks)
 {
-    double seconds = 0, macs = 0;
+    double seconds = 0, least = 0;
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
@@ -133,10 +146,10 @@ static void add_kinds(measurement *r, const ht_session *session, int ops, double
     for (int k = 0; k < r->kinds; k++) {
         if (r->kind[k].macs > 0) {
             seconds += r->kind[k].seconds;
-            macs += r->kind[k].macs;
+            least += 2 * r->kind[k].macs / peak_of(peaks, &r->kind[k]);
         }
     }
-    r->products = seconds > 0 ? 2 * macs / seconds / peak : 0;
+    r->products = seconds > 0 ? least / seconds : 0;
 }
 
 /* Evaluations until the time is up; times [MAX_RUNS] gets the seconds of each. */
@@ -156,8 +169,8 @@ static ht_status time_runs(ht_session *session, const ht_model_info *m, const in
 }
 
 /* Returns the exit code. */
-static int measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m, double peak,
-                           measurement *r)
+static int measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m,
+                           const machine_peaks *peaks, measurement *r)
 {
     ht_session_info s;
     inputs in;
@@ -175,47 +188,50 @@ static int measure_session(const bench_settings *b, ht_session *session, const h
         r->batch = s.batch;
         r->threads = s.threads;
         snprintf(r->isa, sizeof r->isa, "%s", s.isa);
-        add_kinds(r, session, s.ops, peak);
+        add_kinds(r, session, s.ops, peaks);
     }
     free_inputs(&in);
     free(times);
     return code;
 }
 
-static json_t *measurement_json(const measurement *r, double peak)
+static json_t *measurement_json(const measurement *r, const machine_peaks *peaks)
 {
     json_t *kinds = json_array();
     double flops = 2 * r->macs * r->batch / r->median;
     for (int k = 0; k < r->kinds; k++)
-        json_array_append_new(
-            kinds, json_pack("{s:s, s:f, s:f}", "kind", r->kind[k].kind, "ms", r->kind[k].seconds * 1e3, "gflops",
-                             r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
+        json_array_append_new(kinds,
+                              json_pack("{s:s, s:b, s:f, s:f}", "kind", r->kind[k].kind, "integers",
+                                        r->kind[k].integers, "ms", r->kind[k].seconds * 1e3, "gflops",
+                                        r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
     return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads",
                      r->threads, "isa", r->isa, "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms",
                      r->best * 1e3, "images_per_second", r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak",
-                     flops / peak, "products_share_of_peak", r->products, "kinds", kinds);
+                     flops / peaks->floats, "products_share_of_peak", r->products, "kinds", kinds);
 }
 
-static void print_measurement(const measurement *r, double peak)
+static void print_measurement(const measurement *r, const machine_peaks *peaks)
 {
     double flops = 2 * r->macs * r->batch / r->median;
     printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s, "
-           "%.0f %% of peak\n",
+           "%.0f %% of the float32 peak\n",
            r->batch, r->isa, r->threads, r->threads == 1 ? "" : "s", r->median * 1e3, r->runs, r->best * 1e3,
-           r->batch / r->median, flops * 1e-9, 100 * flops / peak);
-    printf("  matrix products reach %.0f %% of peak in their time\n", 100 * r->products);
+           r->batch / r->median, flops * 1e-9, 100 * flops / peaks->floats);
+    printf("  matrix products reach %.0f %% of their peaks in their time\n", 100 * r->products);
     for (int k = 0; k < r->kinds; k++) {
         const kind_total *kind = &r->kind[k];
-        printf("  %-20s %8.3f ms %5.1f %%", kind->kind, kind->seconds * 1e3, 100 * kind->seconds / r->median);
+        printf("  %-17s %2s %8.3f ms %5.1f %%", kind->kind, kind->integers ? "i8" : "", kind->seconds * 1e3,
+               100 * kind->seconds / r->median);
         if (kind->macs > 0 && kind->seconds > 0)
             printf(" %8.1f GFLOP/s, %.0f %% of peak", 2e-9 * kind->macs / kind->seconds,
-                   200 * kind->macs / kind->seconds / peak);
+                   200 * kind->macs / kind->seconds / peak_of(peaks, kind));
         printf("\n");
     }
 }
 
 /* Prints, or adds to results if that is not NULL. */
-static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch, double peak, json_t *results)
+static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch, const machine_peaks *peaks,
+                         json_t *results)
 {
     ht_session_options options = run_session_options(&b->run);
     options.batch = (int)batch;
@@ -228,11 +244,11 @@ static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch
     ht_model_info m;
     ht_model_get_info(model, &m);
     measurement r = {0};
-    int code = measure_session(b, session, &m, peak, &r);
+    int code = measure_session(b, session, &m, peaks, &r);
     if (!code && results)
-        json_array_append_new(results, measurement_json(&r, peak));
+        json_array_append_new(results, measurement_json(&r, peaks));
     else if (!code)
-        print_measurement(&r, peak);
+        print_measurement(&r, peaks);
     ht_session_close(session);
     return code;
 }
@@ -253,23 +269,26 @@ static double peak_memory(void)
 
 static int bench_model(const bench_settings *b, ht_model *model)
 {
-    const char *isa;
-    double peak = peak_measure((int)b->run.threads, &isa);
+    machine_peaks peaks;
+    peaks.floats = peak_measure((int)b->run.threads, &peaks.floats_isa);
+    peaks.integers = peak_measure_integers((int)b->run.threads, b->run.isa, &peaks.integers_isa);
     json_t *results = b->json ? json_array() : NULL;
     if (!b->json) {
         text_print(b->model);
-        printf(": float32 peak here %.1f GFLOP/s (%s)\n", peak * 1e-9, isa);
+        printf(": peaks here: float32 %.1f GFLOP/s (%s), 8-bit integers %.1f GOP/s (%s)\n", peaks.floats * 1e-9,
+               peaks.floats_isa, peaks.integers * 1e-9, peaks.integers_isa);
     }
     int status = EXIT_SUCCESS;
     for (int i = 0; !status && i < b->batches.count; i++)
-        status = measure_batch(b, model, b->batches.value[i], peak, results);
+        status = measure_batch(b, model, b->batches.value[i], &peaks, results);
     double megabytes = peak_memory();
     if (status) {
         json_decref(results);
     } else if (b->json) {
-        status = print_json(json_pack("{s:o, s:s, s:s, s:f, s:f, s:o}", "model", text_json(b->model), "version",
-                                      ht_version(), "peak_isa", isa, "peak_gflops", peak * 1e-9, "peak_memory_mb",
-                                      megabytes, "results", results));
+        status = print_json(json_pack("{s:o, s:s, s:s, s:f, s:s, s:f, s:f, s:o}", "model", text_json(b->model),
+                                      "version", ht_version(), "peak_isa", peaks.floats_isa, "peak_gflops",
+                                      peaks.floats * 1e-9, "integer_peak_isa", peaks.integers_isa, "integer_peak_gops",
+                                      peaks.integers * 1e-9, "peak_memory_mb", megabytes, "results", results));
     } else {
         printf("peak memory %.0f MB\n", megabytes);
     }
@@ -289,7 +308,7 @@ static int run_bench(const void *settings)
 
 const command bench_command = {.name = "bench",
                                .summary = "measure how fast a model runs here",
-                               .description = "The float32 peak is measured in the same run.  Operations are timed one "
+                               .description = "The peaks are measured in the same run.  Operations are timed one "
                                               "by one meanwhile (two clock reads each).",
                                .examples = "halftone bench models/cifar10\n"
                                            "halftone bench models/cifar10 --batch 1,4,16,64 --threads 1 --seconds 10\n"

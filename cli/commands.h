@@ -6,7 +6,7 @@
 #include "cli/report.h"
 #include "halftone.h"
 
-extern const command sample_command, predict_command, info_command, bench_command;
+extern const command sample_command, predict_command, calibrate_command, quantize_command, info_command, bench_command;
 
 /* What runs a model. */
 typedef struct run_settings {
@@ -22,7 +22,7 @@ typedef struct run_settings {
     {.name = "backend", .argument = "NAME", .type = OPTION_CHOICE, .at = offsetof(settings, run.backend),              \
      .choices = "cpu|auto", .initial = "auto", .help = "where to run"},                                                \
     {.name = "isa", .argument = "NAME", .type = OPTION_CHOICE, .at = offsetof(settings, run.isa),                      \
-     .choices = "scalar|avx2|avx512", .help = "the most that CPU kernels may use; same result with any"}
+     .choices = "scalar|avx2|avx512|avx512vnni|amx", .help = "the most that CPU kernels may use; same result with any"}
 /* clang-format on */
 
 ht_session_options run_session_options(const run_settings *run);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "cli/commands.h"
 #include "cli/text.h"
@@ -12,14 +13,16 @@ typedef struct info_settings {
     int64_t batch;
     option_size size;
     run_settings run;
-    bool kernels, json;
+    bool kernels, layers, json;
 } info_settings;
 
 #define AT(member) .at = offsetof(info_settings, member)
 
 /* clang-format off */
 static const option info_options[] = {
-    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, or that of one of its components"},
+    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, that of one of its components, or a calibration file"},
+    {.name = "layers", .letter = 'l', .type = OPTION_FLAG, AT(layers),
+     .help = "each quantized layer: formats, bits, size, error"},
     {.name = "kernels", .letter = 'k', .type = OPTION_FLAG, AT(kernels),
      .help = "each operation: stage, shape, kernel, and why better kernels refused"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
@@ -79,6 +82,8 @@ static void print_model(const char *path, const ht_model_info *m)
     if (m->class_embed_dim)
         printf("  classes      as embeddings of %d\n", m->class_embed_dim);
     printf("  parameters   %" PRId64 ", %.1f MB as stored\n", m->parameters, (double)m->weight_bytes * 1e-6);
+    if (m->layers)
+        printf("  quantized    %d layers, %.2f bits a weight\n", m->layers, m->average_bits);
 }
 
 /* 1523400000 as "1.523 G". */
@@ -116,6 +121,111 @@ static void print_kernels(const ht_session *session, int ops)
     }
 }
 
+/* ---- quantized layers ---- */
+
+/* Bits of a weight times bits of an input, for each multiply-accumulate of an image: what a bit-serial machine would
+ * do. Floats count 32, and weights that are not quantized as many bits as they are stored in. */
+static double bit_operations(const ht_model *model, const ht_session *session, const ht_model_info *m, int ops)
+{
+    double sum = 0;
+    for (int i = 0; i < ops; i++) {
+        ht_op_info op;
+        double weight = 16, input = 32;
+        ht_session_op(session, i, &op);
+        for (int k = 0; k < m->layers; k++) {
+            ht_layer_info layer;
+            ht_model_get_layer(model, k, &layer);
+            if (strcmp(layer.name, op.layer) != 0)
+                continue;
+            weight = layer.weight_bits;
+            input = layer.input_bits;
+        }
+        sum += op.macs * weight * input;
+    }
+    return sum;
+}
+
+static void print_layers(const ht_model *model, const ht_model_info *m, double bops)
+{
+    int64_t weights = 0;
+    double bytes = 0;
+    char text[32];
+    printf("\n  %-44s %-10s %-9s %-8s %6s %6s %10s %7s  %s\n", "layer", "weights", "inputs", "scales", "groups",
+           "parts", "bytes", "bits", "error");
+    for (int i = 0; i < m->layers; i++) {
+        ht_layer_info l;
+        ht_model_get_layer(model, i, &l);
+        printf("  %-44s %-10s %-9s %-8s %6d %6d %10.0f %7.3f  ", l.name, l.format, l.input, l.input_mode, l.groups,
+               l.parts, l.bits * (double)l.weights / 8, l.bits);
+        printf(l.error >= 0 ? "%.2e\n" : "\n", l.error);
+        weights += l.weights;
+        bytes += l.bits * (double)l.weights / 8;
+    }
+    printf("  %d layers: %.3f MB, %.3f bits a weight; all weights %.3f MB, %.3f bits; %s bit operations an image\n",
+           m->layers, bytes * 1e-6, weights ? 8 * bytes / (double)weights : 0, (double)m->weight_bytes * 1e-6,
+           m->average_bits, count_text(bops, text, sizeof text));
+}
+
+static json_t *layers_json(const ht_model *model, const ht_model_info *m)
+{
+    json_t *list = json_array();
+    for (int i = 0; i < m->layers; i++) {
+        ht_layer_info l;
+        ht_model_get_layer(model, i, &l);
+        json_t *e = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:f}", "name", l.name, "format", l.format, "input",
+                              l.input, "input_mode", l.input_mode, "groups", l.groups, "parts", l.parts, "weights",
+                              (json_int_t)l.weights, "bits", l.bits);
+        if (l.error >= 0)
+            json_object_set_new(e, "error", json_real(l.error));
+        json_array_append_new(list, e);
+    }
+    return list;
+}
+
+/* ---- a calibration ---- */
+
+static void print_calibration(const char *path, const json_t *c)
+{
+    const json_t *timesteps = json_object_get(c, "timesteps"), *each = json_object_get(c, "samples_each"), *in;
+    size_t i, n = json_array_size(timesteps), last = n - 1;
+    char *settings = json_dumps(json_object_get(c, "settings"), JSON_COMPACT);
+    text_print(path);
+    printf(": a calibration\n  settings     ");
+    text_print(settings ? settings : "");
+    printf("\n  weights      SHA-256 %s\n  samples      %lld at %zu timesteps\n",
+           json_string_value(json_object_get(c, "model")), (long long)json_integer_value(json_object_get(c, "samples")),
+           n);
+    for (i = 0; i < n; i++)
+        printf("%s%g (%lld)", i ? ", " : "  timesteps    ", json_number_value(json_array_get(timesteps, i)),
+               (long long)json_integer_value(json_array_get(each, i)));
+    printf("\n\n  %-44s %4s  %21s  %21s\n", "input of layer", "part", "range at the first", "at the last timestep");
+    json_array_foreach(json_object_get(c, "inputs"), i, in)
+    {
+        const json_t *low = json_object_get(in, "low"), *high = json_object_get(in, "high");
+        printf("  %-44s %4lld  %10.4g %10.4g  %10.4g %10.4g\n", json_string_value(json_object_get(in, "layer")),
+               (long long)json_integer_value(json_object_get(in, "part")), json_real_value(json_array_get(low, 0)),
+               json_real_value(json_array_get(high, 0)), json_real_value(json_array_get(low, last)),
+               json_real_value(json_array_get(high, last)));
+    }
+    free(settings);
+}
+
+static int info_calibration(const info_settings *o)
+{
+    char *text;
+    if (ht_calibration_json(o->model, &text))
+        return report_failure();
+    json_t *object = json_loads(text, 0, NULL);
+    free(text);
+    if (!object)
+        return report("out of memory");
+    if (o->json)
+        return print_json(object);
+    print_calibration(o->model, object);
+    json_decref(object);
+    return EXIT_SUCCESS;
+}
+
 /* ---- for machines ---- */
 
 /* Multiply-accumulates are counted in double: exact up to 2^53. */
@@ -148,8 +258,8 @@ static json_t *kernels_json(const ht_session *session, int ops)
     return list;
 }
 
-static json_t *info_json(const info_settings *o, const ht_model_info *m, const ht_session *session,
-                         const ht_session_info *s)
+static json_t *info_json(const info_settings *o, const ht_model *model, const ht_model_info *m,
+                         const ht_session *session, const ht_session_info *s)
 {
     json_t *object =
         json_pack("{s:o, s:s, s:s?, s:s, s:s, s:s?, s:i, s:i, s:i, s:i, s:i, s:I, s:I}", "model", text_json(o->model),
@@ -162,6 +272,12 @@ static json_t *info_json(const info_settings *o, const ht_model_info *m, const h
                                 "packed_bytes", (json_int_t)s->packed_bytes, "activation_bytes",
                                 (json_int_t)s->activation_bytes, "stages", stages_json(session, s->ops));
     json_object_set_new(object, "session", running);
+    if (m->layers) {
+        json_object_set_new(object, "bits", json_real(m->average_bits));
+        json_object_set_new(object, "bit_operations", json_real(bit_operations(model, session, m, s->ops)));
+    }
+    if (o->layers)
+        json_object_set_new(object, "layers", layers_json(model, m));
     if (o->kernels)
         json_object_set_new(object, "ops", kernels_json(session, s->ops));
     return object;
@@ -176,9 +292,11 @@ static int print_info(const info_settings *o, const ht_model *model, const ht_se
     ht_model_get_info(model, &m);
     ht_session_get_info(session, &s);
     if (o->json)
-        return print_json(info_json(o, &m, session, &s));
+        return print_json(info_json(o, model, &m, session, &s));
     print_model(o->model, &m);
     print_session(session, &s);
+    if (o->layers && m.layers)
+        print_layers(model, &m, bit_operations(model, session, &m, s.ops));
     if (o->kernels)
         print_kernels(session, s.ops);
     return EXIT_SUCCESS;
@@ -189,6 +307,9 @@ static int run_info(const void *settings)
     const info_settings *o = settings;
     ht_model *model;
     ht_session *session;
+    struct stat st;
+    if (!stat(o->model, &st) && S_ISREG(st.st_mode))
+        return info_calibration(o);
     if (ht_model_open(o->model, o->component, &model))
         return report_failure();
     ht_session_options options = run_session_options(&o->run);
@@ -210,7 +331,9 @@ const command info_command = {.name = "info",
                               .summary = "tell what a model is and how it would run",
                               .examples = "halftone info models/cifar10\n"
                                           "halftone info models/cifar10 --kernels --batch 16\n"
-                                          "halftone info models/cifar10 --json | jq .session.stages",
+                                          "halftone info models/cifar10 --json | jq .session.stages\n"
+                                          "halftone info models/cifar10-w4a8 --layers\n"
+                                          "halftone info calib.safetensors",
                               .options = info_options,
                               .settings_size = sizeof(info_settings),
                               .run = run_info};

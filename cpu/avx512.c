@@ -6,15 +6,56 @@
 
 #include "cpu/math.h"
 #include "cpu/reference.h"
+#include "cpu/reverse.h"
 #include "cpu/window.h"
 
 #include "cpu/product.inc"
+
+#include "cpu/codes_avx512.h"
+
+#include "cpu/codes.inc"
+
+#include "cpu/gram.inc"
 
 #include "cpu/norm.inc"
 
 #include "cpu/attention.inc"
 
+#include "cpu/reverse.inc"
+
 const ht_kernel ht_avx512_kernels[] = {
+    {.name = "linear_w4f32_avx512_6x64",
+     .op = HT_OP_linear,
+     .isa = HT_ISA_AVX512,
+     .refuses = w4_refuses,
+     .packed = codes_bytes,
+     .pack = codes_pack,
+     .scratch = codes_scratch,
+     .run = codes_run},
+    {.name = "conv2d_w4f32_avx512_6x64",
+     .op = HT_OP_conv2d,
+     .isa = HT_ISA_AVX512,
+     .refuses = w4_refuses,
+     .packed = codes_bytes,
+     .pack = codes_pack,
+     .scratch = codes_scratch,
+     .run = codes_run},
+    {.name = "linear_w8f32_avx512_6x64",
+     .op = HT_OP_linear,
+     .isa = HT_ISA_AVX512,
+     .refuses = w8_refuses,
+     .packed = codes_bytes,
+     .pack = codes_pack,
+     .scratch = codes_scratch,
+     .run = codes_run},
+    {.name = "conv2d_w8f32_avx512_6x64",
+     .op = HT_OP_conv2d,
+     .isa = HT_ISA_AVX512,
+     .refuses = w8_refuses,
+     .packed = codes_bytes,
+     .pack = codes_pack,
+     .scratch = codes_scratch,
+     .run = codes_run},
     {.name = "linear_f32_avx512_6x64",
      .op = HT_OP_linear,
      .isa = HT_ISA_AVX512,
@@ -43,5 +84,12 @@ const ht_kernel ht_avx512_kernels[] = {
      .scratch = attention_scratch,
      .shared = attention_shared,
      .run = attention_run},
+    {.name = "gram_f32_avx512_6x64",
+     .op = HT_OP_gram,
+     .isa = HT_ISA_AVX512,
+     .scratch = gram_scratch,
+     .shared = gram_shared,
+     .run = gram_run},
+    REVERSE_KERNELS(AVX512, "avx512", "avx512_6x64"),
     {0},
 };

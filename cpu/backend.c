@@ -56,11 +56,14 @@ static void *big_alloc(size_t bytes)
 
 /* ---- choosing kernels ---- */
 
+const ht_kernel *const ht_kernel_lists[] = {ht_amx_kernels,  ht_avx512vnni_kernels,     ht_avx512_kernels,
+                                            ht_avx2_kernels, ht_avx2_quantized_kernels, NULL};
+
 /* The first kernel of a list that takes op; what those before it said is added to s->refused. */
 static ht_status choose_from(ht_program *p, const ht_kernel *list, const ht_op *op, step *s)
 {
     for (const ht_kernel *k = list; !s->kernel && k->name; k++) {
-        if (k->op != op->kind)
+        if (k->op != op->kind || k->arithmetic != ht_arithmetic_of(op) || k->isa > p->isa)
             continue;
         const char *why = k->refuses ? k->refuses(op) : NULL;
         if (!why)
@@ -75,12 +78,10 @@ static ht_status choose_kernel(ht_program *p, const ht_op *op, step *s)
 {
     ht_status status = HT_OK;
     s->refused = "";
-    if (p->isa >= HT_ISA_AVX512)
-        status = choose_from(p, ht_avx512_kernels, op, s);
-    if (!status && p->isa >= HT_ISA_AVX2)
-        status = choose_from(p, ht_avx2_kernels, op, s);
+    for (int i = 0; !status && ht_kernel_lists[i]; i++)
+        status = choose_from(p, ht_kernel_lists[i], op, s);
     if (!status && !s->kernel)
-        s->kernel = ht_reference_kernels[op->kind];
+        s->kernel = ht_arithmetic_of(op) == HT_IN_INTEGERS ? &ht_ref_integer_product : ht_reference_kernels[op->kind];
     return status;
 }
 
@@ -166,7 +167,8 @@ static ht_status choose_isa(const char *name, ht_isa *isa)
     int wanted = name ? ht_isa_find(name) : HT_ISAS;
     *isa = ht_cpu_detect();
     if (wanted < 0)
-        return ht_fail(HT_ERR_ARGUMENT, "no instruction set is called \"%s\"; there are scalar, avx2, avx512", name);
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "no instruction set is called \"%s\"; there are scalar, avx2, avx512, avx512vnni, amx", name);
     if (name && wanted > (int)*isa)
         return ht_fail(HT_ERR_ARGUMENT, "this machine has no %s; it has %s", name, ht_isa_name(*isa));
     *isa = name ? (ht_isa)wanted : *isa;
@@ -241,7 +243,7 @@ static float *address(const ht_program *p, const ht_value *v)
 
 static size_t bytes_of(const ht_value *v, int n)
 {
-    return (size_t)(ht_rows(v, n) * ht_channels(v)) * sizeof(float);
+    return (size_t)(ht_rows(v, n) * ht_channels(v)) * (v->dtype == HT_U8 ? 1 : sizeof(float));
 }
 
 static ht_status cpu_upload(ht_program *p, const ht_value *input, const float *data, int n)

@@ -33,6 +33,15 @@ void ht_convert_weight(const ht_value *v, float *out)
     (void)converted;
 }
 
+void ht_product_weights(const ht_op *op, size_t first, size_t n, float *out)
+{
+    const ht_tensor *t = op->in[HT_IN_WEIGHT]->data;
+    if (op->layer)
+        ht_layer_values(op->layer, first, n, out);
+    else
+        ht_convert_to_f32(t->dtype, t->data, first, n, out);
+}
+
 /* ---- elementwise and row operations ---- */
 
 /* diffusers' get_timestep_embedding: frequency i is exp(-ln(10000) i / (half - shift)), all products in float32 as the
@@ -72,6 +81,14 @@ static void silu(const ht_call *c, const ht_team *team)
     ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
     for (; i < end; i++)
         c->out[i] = ht_silu_f32(c->in[HT_IN_X][i]);
+}
+
+static void relu(const ht_call *c, const ht_team *team)
+{
+    int64_t i, end;
+    ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
+    for (; i < end; i++)
+        c->out[i] = c->in[HT_IN_X][i] < 0 ? 0 : c->in[HT_IN_X][i]; /* NaN stays */
 }
 
 static void affine(const ht_call *c, const ht_team *team)
@@ -169,11 +186,27 @@ static void avg_pool(const ht_call *c, const ht_team *team)
     }
 }
 
+/* The sum in double, position after position; divided in double and rounded once. */
+static void mean(const ht_call *c, const ht_team *team)
+{
+    const ht_value *in = c->op->in[HT_IN_X];
+    int64_t i, end, width = in->shape[3], positions = in->shape[1] * in->shape[2];
+    ht_team_share(team, ht_rows(c->op->out, c->n) * width, &i, &end);
+    for (; i < end; i++) {
+        const float *from = c->in[HT_IN_X] + i / width * positions * width + i % width;
+        double sum = 0;
+        for (int64_t p = 0; p < positions; p++)
+            sum += (double)from[p * width];
+        c->out[i] = (float)(sum / (double)positions);
+    }
+}
+
 /* ---- the table ---- */
 
 #define PLAIN(kind) const ht_kernel ht_ref_##kind = {.name = #kind "_f32_scalar", .op = HT_OP_##kind, .run = kind}
 PLAIN(timestep_embedding);
 PLAIN(silu);
+PLAIN(relu);
 PLAIN(affine);
 PLAIN(add);
 PLAIN(add_row);
@@ -182,6 +215,7 @@ PLAIN(slice);
 PLAIN(concat);
 PLAIN(upsample);
 PLAIN(avg_pool);
+PLAIN(mean);
 const ht_kernel ht_ref_reshape = {.name = "view", .op = HT_OP_reshape}; /* the plan gave both values the same memory */
 const ht_kernel ht_ref_embedding = {
     .name = "embedding_f32_scalar", .op = HT_OP_embedding, .packed = table_bytes, .pack = table_pack, .run = embedding};

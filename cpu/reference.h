@@ -2,6 +2,8 @@
 #ifndef HT_CPU_REFERENCE_H
 #define HT_CPU_REFERENCE_H
 
+#include <math.h>
+
 #include "cpu/cpu.h"
 
 /* The scalar kernel of every operation. */
@@ -11,9 +13,51 @@
 
 /* A weight in float32, in the checkpoint's order. */
 void ht_convert_weight(const ht_value *v, float *out);
+/* n weights of a product from element `first` on, dequantized if its layer is quantized. */
+void ht_product_weights(const ht_op *op, size_t first, size_t n, float *out);
 
 /* conv2d and linear:  out[m][n] = (chain + bias[n]) + row[n] + residual[m][n], times scale; chain = fmaf(a[m][k],
  * w[n][k], chain) from 0 over k in the order of cpu/window.h, padding taken in as zeros. */
+
+/* conv2d and linear in integers, part by part of the layer and within a part block by block of its weights' scales:
+ *
+ *     sum = fmaf((float)(S - zero W), step (scale unit), sum) from 0;     S = sum of codes w, W = sum of w
+ *
+ * over the block's k, where w are the weights as whole multiples of their grid's unit, and codes in the padding are
+ * `zero`.  S, W and their difference are exact.  Then bias, row, residual and scale as above.  k of a part is tap *
+ * channels + channel; a layer of one part that reads X and X2 takes the channels of both within a tap. */
+enum { HT_INTEGER_DEPTH = 1 << 16 }; /* inputs of a part for which 255 * 128 * depth stays below 2^31 */
+
+/* What a float becomes as a code: clamp(round(x inv) + zero), 0 .. levels, to nearest even; NaN is 0. */
+static inline uint8_t ht_code_of(float x, float inv, float zero, float levels)
+{
+    float y = rintf(x * inv) + zero;
+    y = y > 0 ? y : 0;
+    return (uint8_t)(y < levels ? y : levels);
+}
+
+/* A layer's weight k of part p and output n as a whole number, and its blocks. */
+int ht_integer_weight(const ht_layer *layer, int p, int64_t n, int64_t k);
+float ht_integer_scale(const ht_layer *layer, int p, int64_t n, int64_t block); /* scale * unit */
+int64_t ht_integer_block(const ht_layer *layer, int p);                         /* k that share one */
+
+/* Element i of the output, as a code if the operation makes codes. */
+static inline void ht_store(const ht_call *c, int64_t i, float v)
+{
+    const float *scale = c->in[HT_IN_OUT_SCALE];
+    if (scale)
+        ((uint8_t *)c->out)[i] = ht_code_of(v, 1 / scale[0], scale[1], c->op->attrs.codes->grid.highest);
+    else
+        c->out[i] = v;
+}
+
+/* Step and zero point (two floats) that serve row m of a product or image: in[slot] is [1,2], [n,2] or
+ * [n,tokens,2]. */
+static inline const float *ht_scale_of(const ht_call *c, int slot, int64_t row, int64_t rows_per_image)
+{
+    const ht_value *v = c->op->in[slot];
+    return c->in[slot] + 2 * (!v->batched ? 0 : v->ndim == 3 ? row : row / rows_per_image);
+}
 
 /* group_norm.  Positions are cut into chunks of HT_NORM_CHUNK; per chunk and channel a sum s and, around the chunk's
  * mean, a sum of squares q, both chains in float32; per group these join in double, chunk by chunk and within a chunk
@@ -41,5 +85,8 @@ void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t
  * the sum of p in HT_SOFTMAX_LANES chains, lane j % LANES, joined in halves (lane l with l + 8, then 4, 2, 1); out =
  * chain over j of p[j] v[j], divided by the sum. */
 enum { HT_SOFTMAX_LANES = 16 };
+
+/* p[j] = exp(p[j] - max p); their sum in that order. */
+float ht_softmax_sum(float *p, int64_t n);
 
 #endif

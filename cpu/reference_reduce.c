@@ -19,23 +19,11 @@ static void product_pack(const ht_op *op, void *packed)
 {
     ht_window w = ht_window_of(op, 1);
     float *p = packed, *bias = p + w.cols * w.depth;
-    ht_convert_weight(op->in[HT_IN_WEIGHT], p);
+    ht_product_weights(op, 0, (size_t)(w.cols * w.depth), p);
     for (int64_t n = 0; n < w.cols; n++)
         bias[n] = 0;
     if (op->in[HT_IN_BIAS])
         ht_convert_weight(op->in[HT_IN_BIAS], bias);
-}
-
-/* The input under tap (ky, kx), channel ch, of output row m; 0 in the padding. */
-static float input_at(const ht_call *c, const ht_window *w, int64_t m, int64_t tap, int64_t ch)
-{
-    int64_t image = m / w->rows_per_image;
-    int64_t pixel = ht_window_pixel(w, m % w->rows_per_image, (int)(tap / w->kernel), (int)(tap % w->kernel));
-    if (pixel < 0)
-        return 0;
-    int part = ch >= w->c[0];
-    const float *x = c->in[part ? HT_IN_X2 : HT_IN_X];
-    return x[(image * w->h * w->w + pixel) * w->c[part] + ch - (part ? w->c[0] : 0)];
 }
 
 static float product_at(const ht_call *c, const ht_window *w, int64_t m, int64_t n)
@@ -45,7 +33,7 @@ static float product_at(const ht_call *c, const ht_window *w, int64_t m, int64_t
     float sum = 0;
     for (int64_t tap = 0; tap < taps; tap++)
         for (int64_t ch = 0; ch < channels; ch++)
-            sum = fmaf(input_at(c, w, m, tap, ch), weight[ch * taps + tap], sum);
+            sum = fmaf(ht_window_input(c, w, m, tap, ch), weight[ch * taps + tap], sum);
     return sum;
 }
 
@@ -62,7 +50,7 @@ static void product(const ht_call *c, const ht_team *team)
                 v += ht_row_of(c->in[HT_IN_ROW], c->op->in[HT_IN_ROW], m / w.rows_per_image)[n];
             if (c->in[HT_IN_RESIDUAL])
                 v += c->in[HT_IN_RESIDUAL][m * w.cols + n];
-            c->out[m * w.cols + n] = v * c->op->attrs.scale;
+            ht_store(c, m * w.cols + n, v * c->op->attrs.scale);
         }
 }
 
@@ -180,7 +168,7 @@ static void group_norm(const ht_call *c, const ht_team *team)
         const float *a = ht_norm_scales(&z, c, team->shared, i / z.positions), *b = a + z.channels;
         for (int64_t k = 0; k < z.channels; k++) {
             float y = fmaf(norm_input(&z, c, i / z.positions, i % z.positions, k), a[k], b[k]);
-            c->out[i * z.channels + k] = c->op->attrs.activation ? ht_silu_f32(y) : y;
+            ht_store(c, i * z.channels + k, c->op->attrs.activation ? ht_silu_f32(y) : y);
         }
     }
 }
@@ -192,8 +180,7 @@ static size_t attention_scratch(const ht_op *op)
     return ht_round64((size_t)op->in[HT_IN_K]->shape[1] * sizeof(float));
 }
 
-/* p[j] = exp(p[j] - max p); their sum in the stated order. */
-static float softmax_sum(float *p, int64_t n)
+float ht_softmax_sum(float *p, int64_t n)
 {
     float lanes[HT_SOFTMAX_LANES] = {0}, max = p[0];
     for (int64_t j = 1; j < n; j++)
@@ -228,7 +215,7 @@ static void attention(const ht_call *c, const ht_team *team)
                 s = fmaf(q[l], k[j * width + l], s);
             p[j] = s * op->attrs.scale;
         }
-        float sum = softmax_sum(p, tk);
+        float sum = ht_softmax_sum(p, tk);
         for (int64_t l = 0; l < d; l++) {
             float o = 0;
             for (int64_t j = 0; j < tk; j++)

@@ -1,5 +1,6 @@
 /* simd_avx2.h - the vector type of the shared kernel bodies: 8 floats. */
 #include <immintrin.h>
+#include <stdint.h>
 
 typedef __m256 vf;
 enum { LANES = 8, TILE_VECTORS = 2 };
@@ -55,4 +56,13 @@ static inline vf vf_power(vf a)
 {
     return _mm256_castsi256_ps(
         _mm256_add_epi32(_mm256_slli_epi32(_mm256_castps_si256(a), 23), _mm256_set1_epi32(0x3f800000)));
+}
+/* LANES codes as ht_code_of makes them (cpu/reference.h). */
+static inline void vf_store_codes(uint8_t *to, vf v, vf inv, vf zero, vf levels)
+{
+    vf y = _mm256_add_ps(_mm256_round_ps(_mm256_mul_ps(v, inv), _MM_FROUND_TO_NEAREST_INT), zero);
+    y = _mm256_min_ps(_mm256_max_ps(y, _mm256_setzero_ps()), levels);
+    __m256i codes = _mm256_cvtps_epi32(y);
+    __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
+    _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
 }

@@ -1,5 +1,6 @@
 /* simd_avx512.h - the vector type of the shared kernel bodies: 16 floats. */
 #include <immintrin.h>
+#include <stdint.h>
 
 typedef __m512 vf;
 enum { LANES = 16, TILE_VECTORS = 4 };
@@ -55,4 +56,11 @@ static inline vf vf_power(vf a)
 {
     return _mm512_castsi512_ps(
         _mm512_add_epi32(_mm512_slli_epi32(_mm512_castps_si512(a), 23), _mm512_set1_epi32(0x3f800000)));
+}
+/* LANES codes as ht_code_of makes them (cpu/reference.h). */
+static inline void vf_store_codes(uint8_t *to, vf v, vf inv, vf zero, vf levels)
+{
+    vf y = _mm512_add_ps(_mm512_roundscale_ps(_mm512_mul_ps(v, inv), _MM_FROUND_TO_NEAREST_INT), zero);
+    y = _mm512_min_ps(_mm512_max_ps(y, _mm512_setzero_ps()), levels);
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y)));
 }

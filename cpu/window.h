@@ -42,6 +42,32 @@ static inline ht_window ht_window_of(const ht_op *op, int n)
     return w;
 }
 
+/* The windows of a gram: those of a convolution with its attributes, or rows of a linear layer (kernel 1 and no image).
+ */
+static inline ht_window ht_window_of_gram(const ht_op *op, int n)
+{
+    const ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
+    const ht_attrs *a = &op->attrs;
+    ht_window w = {.c = {ht_channels(x), x2 ? ht_channels(x2) : 0},
+                   .kernel = a->kernel,
+                   .stride = a->stride,
+                   .pad_top = a->pad_top,
+                   .pad_left = a->pad_left,
+                   .upsample = a->upsample,
+                   .h = 1,
+                   .w = ht_rows(x, n) / (x->batched ? n : x->shape[0])};
+    if (x->ndim == 4) {
+        w.h = x->shape[1];
+        w.w = x->shape[2];
+    }
+    w.depth = (w.c[0] + w.c[1]) * a->kernel * a->kernel;
+    w.out_w = (w.w * a->upsample + a->pad_left + a->pad_right - a->kernel) / a->stride + 1;
+    w.rows_per_image = ((w.h * a->upsample + a->pad_top + a->pad_bottom - a->kernel) / a->stride + 1) * w.out_w;
+    w.rows = w.rows_per_image * (x->batched ? n : x->shape[0]);
+    w.cols = w.depth;
+    return w;
+}
+
 /* Where tap (ky, kx) of output pixel m of an image lies in X, as an index of a pixel; -1: in the padding. */
 static inline int64_t ht_window_pixel(const ht_window *w, int64_t m, int ky, int kx)
 {
@@ -49,6 +75,18 @@ static inline int64_t ht_window_pixel(const ht_window *w, int64_t m, int ky, int
     if (y < 0 || x < 0 || y >= w->h * w->upsample || x >= w->w * w->upsample)
         return -1;
     return y / w->upsample * w->w + x / w->upsample;
+}
+
+/* The input under a tap, channel ch of X | X2, of row m; 0 in the padding. */
+static inline float ht_window_input(const ht_call *c, const ht_window *w, int64_t m, int64_t tap, int64_t ch)
+{
+    int64_t image = m / w->rows_per_image;
+    int64_t pixel = ht_window_pixel(w, m % w->rows_per_image, (int)(tap / w->kernel), (int)(tap % w->kernel));
+    if (pixel < 0)
+        return 0;
+    int part = ch >= w->c[0];
+    const float *x = c->in[part ? HT_IN_X2 : HT_IN_X];
+    return x[(image * w->h * w->w + pixel) * w->c[part] + ch - (part ? w->c[0] : 0)];
 }
 
 #endif

@@ -19,6 +19,16 @@ static bool has(const ht_op *op, unsigned trait)
     return op && (ht_op_rows[op->kind].traits & trait);
 }
 
+/* A scale that is found from the value itself cannot be there before it. */
+static bool depends_on(const ht_value *scale, const ht_value *v)
+{
+    const ht_value *from =
+        scale->producer && scale->producer->kind == HT_OP_input_range ? scale->producer->in[HT_IN_X] : NULL;
+    while (from && from != v && from->producer && has(from->producer, HT_IS_VIEW))
+        from = from->producer->in[HT_IN_X];
+    return from == v;
+}
+
 /* last becomes op, writing last's output; op itself reads nothing any more. */
 static bool absorb(ht_op *last, ht_op *op)
 {
@@ -111,12 +121,29 @@ static bool concat_as_two(const ht_graph *g, ht_op *last)
     return true;
 }
 
+/* quantize(norm(x)), quantize(product): codes are made as the value is written; a view between the two changes
+ * nothing. */
+static bool quantize_into_maker(const ht_graph *g, ht_op *last)
+{
+    ht_value *scale = last->in[HT_IN_SCALE];
+    const ht_format *codes = last->attrs.codes;
+    ht_op *op = last->out->dtype == HT_U8 && scale->ndim == 2 ? only_for_me(g, last->in[HT_IN_X]) : NULL;
+    if (has(op, HT_IS_VIEW))
+        op = only_for_me(g, op->in[HT_IN_X]);
+    if (!has(op, HT_MAKES_CODES) || op->in[HT_IN_OUT_SCALE] || depends_on(scale, op->out))
+        return false;
+    absorb(last, op);
+    last->in[HT_IN_OUT_SCALE] = scale;
+    last->attrs.codes = codes;
+    return true;
+}
+
 static const struct {
     ht_op_kind last;
     bool (*rewrite)(const ht_graph *g, ht_op *last);
 } rules[] = {
     {HT_OP_silu, activation_into_norm}, {HT_OP_add_row, row_into_product},  {HT_OP_add, residual_into_product},
-    {HT_OP_affine, scale_into_product}, {HT_OP_conv2d, upsample_into_conv},
+    {HT_OP_affine, scale_into_product}, {HT_OP_conv2d, upsample_into_conv}, {HT_OP_quantize, quantize_into_maker},
 };
 
 static bool rewrite(const ht_graph *g, ht_op *last)

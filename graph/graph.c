@@ -62,6 +62,7 @@ static ht_value *add_value(ht_graph *g)
     }
     v->id = g->n_values;
     v->name = "";
+    v->dtype = HT_F32;
     g->values[g->n_values++] = v;
     return v;
 }
@@ -134,10 +135,16 @@ static ht_value *weight(ht_graph *g, const ht_tensor *t)
 
 /* ---- operations ---- */
 
-/* An operation from its parts: checks that the inputs are there, applies the kind's shape rule, joins dependencies. */
-static ht_value *add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
+void ht_graph_append(ht_graph *g, ht_op *op)
 {
-    if (g->status || !grow(g, &g->ops, g->n_ops, &g->cap_ops))
+    if (!g->status && grow(g, &g->ops, g->n_ops, &g->cap_ops))
+        g->ops[g->n_ops++] = op;
+}
+
+/* An operation from its parts: checks that the inputs are there, applies the kind's shape rule, joins dependencies. */
+ht_value *ht_graph_add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
+{
+    if (g->status)
         return NULL;
     ht_op *op = ht_alloc(g->arena, sizeof *op);
     if (!op) {
@@ -163,8 +170,8 @@ static ht_value *add_op(ht_graph *g, ht_op_kind kind, const ht_op *parts)
                       op->in[0]->name);
         return NULL;
     }
-    g->ops[g->n_ops++] = op;
-    return out;
+    ht_graph_append(g, op);
+    return g->status ? NULL : out;
 }
 
 /* A layer's output is called after its weight: "a.b.conv1.weight" gives "a.b.conv1". */
@@ -179,7 +186,7 @@ static ht_value *name_after(ht_graph *g, ht_value *v, const ht_tensor *t)
 
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift)
 {
-    return add_op(
+    return ht_graph_add_op(
         g, HT_OP_timestep_embedding,
         &(ht_op){.in = {t}, .attrs = {.dim = dim, .flip_sin_to_cos = flip_sin_to_cos, .freq_shift = freq_shift}});
 }
@@ -187,14 +194,15 @@ ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin
 ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table)
 {
     ht_value *w = weight(g, table);
-    return name_after(g, add_op(g, HT_OP_embedding, &(ht_op){.in = {[HT_IN_X] = index, [HT_IN_WEIGHT] = w}}), table);
+    return name_after(g, ht_graph_add_op(g, HT_OP_embedding, &(ht_op){.in = {[HT_IN_X] = index, [HT_IN_WEIGHT] = w}}),
+                      table);
 }
 
 ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w)
 {
     ht_value *weights = weight(g, w->weight), *bias = w->bias ? weight(g, w->bias) : NULL;
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias}, .attrs = {.scale = 1}};
-    return name_after(g, add_op(g, HT_OP_linear, &op), w->weight);
+    return name_after(g, ht_graph_add_op(g, HT_OP_linear, &op), w->weight);
 }
 
 ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_shape s)
@@ -208,7 +216,7 @@ ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_
                           .pad_right = s.pad_right,
                           .upsample = 1,
                           .scale = 1}};
-    return name_after(g, add_op(g, HT_OP_conv2d, &op), w->weight);
+    return name_after(g, ht_graph_add_op(g, HT_OP_conv2d, &op), w->weight);
 }
 
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps)
@@ -216,57 +224,68 @@ ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int 
     ht_value *weights = weight(g, w->weight), *bias = weight(g, w->bias);
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias},
                 .attrs = {.groups = groups, .eps = eps}};
-    return name_after(g, add_op(g, HT_OP_group_norm, &op), w->weight);
+    return name_after(g, ht_graph_add_op(g, HT_OP_group_norm, &op), w->weight);
 }
 
 ht_value *ht_silu(ht_graph *g, ht_value *x)
 {
-    return add_op(g, HT_OP_silu, &(ht_op){.in = {x}});
+    return ht_graph_add_op(g, HT_OP_silu, &(ht_op){.in = {x}});
+}
+
+ht_value *ht_relu(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_relu, &(ht_op){.in = {x}});
 }
 
 ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift)
 {
-    return add_op(g, HT_OP_affine, &(ht_op){.in = {x}, .attrs = {.scale = scale, .shift = shift}});
+    return ht_graph_add_op(g, HT_OP_affine, &(ht_op){.in = {x}, .attrs = {.scale = scale, .shift = shift}});
 }
 
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b)
 {
-    return add_op(g, HT_OP_add, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});
+    return ht_graph_add_op(g, HT_OP_add, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});
 }
 
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row)
 {
-    return add_op(g, HT_OP_add_row, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_ROW] = row}});
+    return ht_graph_add_op(g, HT_OP_add_row, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_ROW] = row}});
 }
 
 ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale, ht_value *shift)
 {
-    return add_op(g, HT_OP_scale_shift, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_ROW] = scale, [HT_IN_RESIDUAL] = shift}});
+    return ht_graph_add_op(g, HT_OP_scale_shift,
+                           &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_ROW] = scale, [HT_IN_RESIDUAL] = shift}});
 }
 
 ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count)
 {
-    return add_op(g, HT_OP_slice, &(ht_op){.in = {x}, .attrs = {.begin = begin, .count = count}});
+    return ht_graph_add_op(g, HT_OP_slice, &(ht_op){.in = {x}, .attrs = {.begin = begin, .count = count}});
 }
 
 ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b)
 {
-    return add_op(g, HT_OP_concat, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});
+    return ht_graph_add_op(g, HT_OP_concat, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});
 }
 
 ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor)
 {
-    return add_op(g, HT_OP_upsample, &(ht_op){.in = {x}, .attrs = {.upsample = factor}});
+    return ht_graph_add_op(g, HT_OP_upsample, &(ht_op){.in = {x}, .attrs = {.upsample = factor}});
 }
 
 ht_value *ht_avg_pool(ht_graph *g, ht_value *x)
 {
-    return add_op(g, HT_OP_avg_pool, &(ht_op){.in = {x}});
+    return ht_graph_add_op(g, HT_OP_avg_pool, &(ht_op){.in = {x}});
+}
+
+ht_value *ht_mean(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_mean, &(ht_op){.in = {x}});
 }
 
 ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape)
 {
-    ht_value *v = add_op(g, HT_OP_reshape, &(ht_op){.in = {x}});
+    ht_value *v = ht_graph_add_op(g, HT_OP_reshape, &(ht_op){.in = {x}});
     if (!v)
         return NULL;
     if (!shape_fits(ndim, shape) || shape[0] != x->shape[0] || shape[ndim - 1] != x->shape[x->ndim - 1]) {
@@ -283,7 +302,7 @@ ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape)
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale)
 {
     ht_op op = {.in = {[HT_IN_Q] = q, [HT_IN_K] = k, [HT_IN_V] = v}, .attrs = {.heads = heads, .scale = scale}};
-    return add_op(g, HT_OP_attention, &op);
+    return ht_graph_add_op(g, HT_OP_attention, &op);
 }
 
 /* ---- names, outputs ---- */
@@ -312,6 +331,16 @@ void ht_output_value(ht_graph *g, ht_value *v, const char *name)
     ht_name(g, v, "%s", name);
     v->tapped = true;
     g->output = v;
+}
+
+void ht_graph_set_layers(ht_graph *g, const ht_layers *layers)
+{
+    g->layers = layers;
+}
+
+void ht_graph_observe(ht_graph *g, ht_observe observe)
+{
+    g->observe = observe;
 }
 
 void ht_tap(ht_graph *g, const char *name)
@@ -383,6 +412,16 @@ ht_status ht_graph_finish(ht_graph *g, bool fuse)
         drop_unused(g);
     if (!g->status && fuse)
         ht_graph_fuse(g);
+    if (!g->status)
+        drop_unused(g);
+    if (!g->status && g->layers && g->layers->n)
+        ht_graph_quantize(g);
+    if (!g->status)
+        drop_unused(g);
+    if (!g->status && g->layers && g->layers->n && fuse)
+        ht_graph_fuse(g);
+    if (!g->status)
+        ht_graph_add_observers(g);
     if (!g->status)
         drop_unused(g);
     g->finished = !g->status;

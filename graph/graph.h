@@ -14,6 +14,7 @@
 #include "core/arena.h"
 #include "core/error.h"
 #include "core/tensor.h"
+#include "quant/layer.h"
 
 typedef enum ht_op_kind {
 #define OP(name, ...) HT_OP_##name,
@@ -24,8 +25,20 @@ typedef enum ht_op_kind {
 
 enum { HT_DEPENDS_T = 1, HT_DEPENDS_COND = 2, HT_DEPENDS_X = 4 };
 
-/* The positions of an operation's inputs; absent ones are NULL.  Attention names its first three Q, K, V. */
-enum { HT_IN_X, HT_IN_X2, HT_IN_WEIGHT, HT_IN_BIAS, HT_IN_ROW, HT_IN_RESIDUAL, HT_INPUTS };
+/* The positions of an operation's inputs; absent ones are NULL.  Attention names its first three Q, K, V.  SCALE,
+ * SCALE2: step and zero point of X and X2, where they are codes; OUT_SCALE: those of the output. */
+enum {
+    HT_IN_X,
+    HT_IN_X2,
+    HT_IN_WEIGHT,
+    HT_IN_BIAS,
+    HT_IN_ROW,
+    HT_IN_RESIDUAL,
+    HT_IN_SCALE,
+    HT_IN_SCALE2,
+    HT_IN_OUT_SCALE,
+    HT_INPUTS
+};
 enum { HT_IN_Q = 0, HT_IN_K = 1, HT_IN_V = 2 };
 
 typedef enum ht_activation { HT_ACT_NONE, HT_ACT_SILU } ht_activation;
@@ -39,11 +52,13 @@ typedef struct ht_attrs {
     float eps;                                    /* group_norm */
     ht_activation activation;                     /* group_norm, silu: applied last */
     int heads;                                    /* attention */
-    float scale, shift;   /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
-    int begin, count;     /* slice: channels begin .. begin+count-1 */
-    int dim;              /* timestep_embedding */
-    bool flip_sin_to_cos; /* timestep_embedding: cosines first */
-    float freq_shift;     /* timestep_embedding: diffusers' downscale_freq_shift */
+    float scale, shift;          /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
+    int begin, count;            /* slice: channels begin .. begin+count-1 */
+    int dim;                     /* timestep_embedding */
+    bool flip_sin_to_cos;        /* timestep_embedding: cosines first */
+    float freq_shift;            /* timestep_embedding: diffusers' downscale_freq_shift */
+    const ht_input_table *table; /* input_scale: borrowed from a layer */
+    const ht_format *codes;      /* quantize, input_range, and what makes codes as it writes: borrowed from a layer */
 } ht_attrs;
 
 typedef struct ht_value ht_value;
@@ -55,6 +70,7 @@ struct ht_value {
     const char *name;
     int ndim;
     int64_t shape[4];      /* [n,h,w,c], [n,tokens,c], [n,c]; weights as in the checkpoint */
+    ht_dtype dtype;        /* HT_F32, or HT_U8: codes of a quantized input.  Weights say theirs in data */
     unsigned deps;         /* of HT_DEPENDS_*; 0 for weights */
     bool batched;          /* shape[0] is the batch (and not 1 row for all images) */
     ht_op *producer;       /* NULL for weights and inputs */
@@ -67,6 +83,7 @@ struct ht_op {
     ht_value *in[HT_INPUTS];
     ht_value *out;
     ht_attrs attrs;
+    const ht_layer *layer; /* linear, conv2d: how it is quantized; NULL: it is not */
 };
 
 /* ---- building ---- */
@@ -107,6 +124,7 @@ ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w,
                     ht_conv_shape shape); /* [n,h,w,in] -> [n,h',w',out] */
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps); /* shape of x */
 ht_value *ht_silu(ht_graph *g, ht_value *x);                                                        /* x * sigmoid(x) */
+ht_value *ht_relu(ht_graph *g, ht_value *x);                                                        /* max(x, 0) */
 ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * scale + shift */
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
@@ -116,6 +134,7 @@ ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count);             
 ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);                     /* along channels */
 ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);                    /* nearest, [n,h,w,c] */
 ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                                /* 2x2 stride 2, h and w rounded down */
+ht_value *ht_mean(ht_graph *g, ht_value *x);                                    /* over h and w: [n,h,w,c] -> [n,c] */
 ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape); /* same elements, same channels */
 /* softmax(q k^T * scale) v per head.   q [n,tq,heads*d], k, v [n,tk,heads*d] -> [n,tq,heads*d] */
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
@@ -132,7 +151,21 @@ void ht_output_value(ht_graph *g, ht_value *v, const char *name);
  */
 void ht_tap(ht_graph *g, const char *name);
 
-/* Infer stages, fuse, drop what nothing uses.  The first error of all calls before. */
+/* The layers of this model that are quantized, borrowed for as long as the graph: finishing puts them into the
+ * operations whose weights have their names (graph/quantize.c). */
+void ht_graph_set_layers(ht_graph *g, const ht_layers *layers);
+
+/* What calibration wants to see of every linear and conv2d after fusion: its inputs and outputs kept to the end of the
+ * run (as taps are, but without keeping anything from being fused), and for those that run every step a value
+ * WEIGHT.gram, the second moments of about `windows` windows of each image, evenly spread (0: none). */
+typedef struct ht_observe {
+    bool inputs, outputs;
+    int windows;
+} ht_observe;
+
+void ht_graph_observe(ht_graph *g, ht_observe observe);
+
+/* Infer stages, fuse, quantize, drop what nothing uses.  The first error of all calls before. */
 ht_status ht_graph_finish(ht_graph *g, bool fuse);
 
 /* ---- reading, after finish ---- */
@@ -146,6 +179,7 @@ const ht_value *ht_graph_input(const ht_graph *g, const char *name); /* that ht_
 const ht_value *ht_graph_output(const ht_graph *g);
 
 const char *ht_op_kind_name(ht_op_kind kind);
+bool ht_op_is_product(const ht_op *op);    /* linear, conv2d */
 bool ht_op_is_view(const ht_op *op);       /* its output is its input's memory: nothing to run */
 int64_t ht_value_count(const ht_value *v); /* elements */
 double ht_op_macs(const ht_op *op);        /* multiply-accumulates of one image */

@@ -24,7 +24,7 @@ static const ht_value *source(const ht_value *v)
 
 static bool bytes_of(const ht_value *v, size_t *bytes)
 {
-    return ht_mul_size((size_t)ht_value_count(v), sizeof(float), bytes) &&
+    return ht_mul_size((size_t)ht_value_count(v), v->dtype == HT_U8 ? 1 : sizeof(float), bytes) &&
            ht_add_size(*bytes, HT_PLAN_ALIGN - 1, bytes) && (*bytes = *bytes / HT_PLAN_ALIGN * HT_PLAN_ALIGN, true);
 }
 

@@ -23,8 +23,8 @@ typedef struct ht_plan {
     size_t kept_bytes, row_bytes, work_bytes;
 } ht_plan;
 
-/* Place every value of a finished graph, four bytes an element, each aligned to HT_PLAN_ALIGN.  Values of the work area
- * share memory when no operation needs both.  The plan lives in the arena. */
+/* Place every value of a finished graph, four bytes an element (codes: one), each aligned to HT_PLAN_ALIGN.  Values of
+ * the work area share memory when no operation needs both.  The plan lives in the arena. */
 ht_status ht_plan_make(const ht_graph *g, ht_arena *arena, ht_plan *plan);
 
 #endif

@@ -13,7 +13,7 @@ static void print_value(FILE *f, const ht_value *v)
         fprintf(f, "%%%d", v->id);
     for (int i = 0; i < v->ndim; i++)
         fprintf(f, "%s%lld", i ? "," : "[", (long long)v->shape[i]);
-    fprintf(f, "]");
+    fprintf(f, v->dtype == HT_U8 ? "]u8" : "]");
 }
 
 static void print_attrs(FILE *f, const ht_op *op)
@@ -35,11 +35,16 @@ static void print_attrs(FILE *f, const ht_op *op)
         fprintf(f, " shift=%g", (double)a->shift);
     if (a->count)
         fprintf(f, " channels=%d+%d", a->begin, a->count);
+    if (op->layer)
+        fprintf(f, " %s", op->layer->format.name);
+    if (a->codes)
+        fprintf(f, " codes=%s", a->codes->name);
 }
 
 static void print_op(FILE *f, const ht_op *op)
 {
-    static const char *const prefix[HT_INPUTS] = {" ", " | ", " ", " ", " row ", " + "};
+    static const char *const prefix[HT_INPUTS] = {" ",   " | ",     " ",        " ",          " row ",
+                                                  " + ", " scale ", " scale2 ", " out_scale "};
     print_value(f, op->out);
     fprintf(f, " = %s", ht_op_kind_name(op->kind));
     for (int i = 0; i < HT_INPUTS; i++)

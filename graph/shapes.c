@@ -130,6 +130,7 @@ static bool conv2d_shape(ht_graph *g, ht_op *op, ht_value *out)
                       .name = out->name,
                       .ndim = 4,
                       .shape = {x->shape[0], h / a->stride + 1, width / a->stride + 1, w->shape[0]},
+                      .dtype = out->dtype,
                       .deps = out->deps,
                       .batched = out->batched,
                       .producer = op};
@@ -217,6 +218,17 @@ static bool avg_pool_shape(ht_graph *g, ht_op *op, ht_value *out)
     return true;
 }
 
+static bool mean_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X];
+    if (x->ndim != 4)
+        return wrong(g, op, "wanted [n,h,w,c]");
+    out->ndim = 2;
+    out->shape[0] = x->shape[0];
+    out->shape[1] = x->shape[3];
+    return true;
+}
+
 static bool attention_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *q = op->in[HT_IN_Q], *k = op->in[HT_IN_K], *v = op->in[HT_IN_V];
@@ -225,6 +237,50 @@ static bool attention_shape(ht_graph *g, ht_op *op, ht_value *out)
     if (op->attrs.heads < 1 || q->shape[2] % op->attrs.heads)
         return wrong(g, op, "the channels do not fall into that many heads");
     return copy_shape(out, q);
+}
+
+static bool input_scale_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    (void)g;
+    (void)op;
+    out->ndim = 2;
+    out->shape[0] = 1;
+    out->shape[1] = 2;
+    return true;
+}
+
+/* Of a list of tokens one each, of an image one. */
+static bool input_range_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X];
+    if (op->attrs.codes->grid.exponent_bits || op->attrs.codes->block)
+        return wrong(g, op, "codes with a scale of each token or image must be integers");
+    out->ndim = x->ndim == 3 ? 3 : 2;
+    out->shape[0] = x->shape[0];
+    out->shape[1] = x->ndim == 3 ? x->shape[1] : 2;
+    out->shape[2] = x->ndim == 3 ? 2 : 0;
+    return true;
+}
+
+static bool quantize_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *scale = op->in[HT_IN_SCALE];
+    if (channels(scale) != 2 || (scale->shape[0] != 1 && scale->shape[0] != x->shape[0]))
+        return wrong(g, op, "the scale must be [1 or n, 2]");
+    out->dtype = op->attrs.codes->grid.exponent_bits ? HT_F32 : HT_U8;
+    return copy_shape(out, x);
+}
+
+static bool gram_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
+    int64_t k = (channels(x) + (x2 ? channels(x2) : 0)) * op->attrs.kernel * op->attrs.kernel;
+    if (k > 1 << 15)
+        return wrong(g, op, "too many inputs a window for a matrix of second moments");
+    out->ndim = 2;
+    out->shape[0] = out->shape[1] = k;
+    out->batched = false;
+    return true;
 }
 
 const ht_op_row ht_op_rows[HT_OP_KINDS] = {
@@ -236,6 +292,11 @@ const ht_op_row ht_op_rows[HT_OP_KINDS] = {
 const char *ht_op_kind_name(ht_op_kind kind)
 {
     return ht_op_rows[kind].name;
+}
+
+bool ht_op_is_product(const ht_op *op)
+{
+    return ht_op_rows[op->kind].traits & HT_HAS_EPILOGUE;
 }
 
 bool ht_op_is_view(const ht_op *op)

@@ -15,6 +15,7 @@ enum { LONGEST_NAME = 256, LONGEST_SHAPE = 192 };
 typedef struct entry {
     ht_tensor tensor;      /* under its new name */
     const char *file_name; /* what the checkpoint calls it */
+    bool quantized;
     bool bound;
 } entry;
 
@@ -80,6 +81,40 @@ ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename
     return status;
 }
 
+/* The layer that a tensor belongs to: NAME.weight, NAME.weight_scale, ... but not NAME.bias. */
+static const ht_layer *owner(const ht_layers *layers, const char *name)
+{
+    for (int i = 0; i < layers->n; i++) {
+        size_t n = strlen(layers->layer[i].name);
+        if (!strncmp(name, layers->layer[i].name, n) && name[n] == '.' && strcmp(name + n, ".bias") != 0)
+            return &layers->layer[i];
+    }
+    return NULL;
+}
+
+void ht_weights_set_layers(ht_weights *w, const ht_layers *layers)
+{
+    for (size_t i = 0; i < w->count; i++) {
+        entry *e = &w->entries[i];
+        const ht_layer *layer = owner(layers, e->tensor.name);
+        if (!layer)
+            continue;
+        size_t stored = e->tensor.bytes;
+        e->bound = true;
+        e->quantized = !strcmp(e->tensor.name + strlen(layer->name), ".weight");
+        w->bytes += (int64_t)stored;
+        if (!e->quantized)
+            continue;
+        e->tensor.ndim = layer->ndim;
+        memcpy(e->tensor.shape, layer->shape, sizeof layer->shape);
+        e->tensor.count = 1;
+        for (int d = 0; d < layer->ndim; d++)
+            e->tensor.count *= (size_t)layer->shape[d];
+        w->parameters += (int64_t)e->tensor.count;
+        e->bound = false; /* until the model asks for it */
+    }
+}
+
 /* ---- binding ---- */
 
 /* What a layer can compute with.  Integers are codes of a quantization: without their scales they are not weights. */
@@ -109,7 +144,7 @@ static ht_status check(const ht_weights *w, const entry *e, int ndim, const int6
     char found[LONGEST_SHAPE], wanted[LONGEST_SHAPE], renamed[LONGEST_NAME + 32] = "";
     if (strcmp(t->name, e->file_name))
         snprintf(renamed, sizeof renamed, " (%.*s in the file)", LONGEST_NAME, e->file_name);
-    if (!is_real(t->dtype))
+    if (!is_real(t->dtype) && !e->quantized)
         return ht_fail(HT_ERR_UNSUPPORTED,
                        "%s: %s%s is of type %s; a weight must be F64, F32, F16, BF16, F8_E4M3 or F8_E5M2", w->path,
                        t->name, renamed, ht_dtype_name(t->dtype));
@@ -136,7 +171,7 @@ static const ht_tensor *bind(ht_weights *w, const char *name, int n, const int *
         keep_error(w, status);
         return NULL;
     }
-    if (!e->bound) {
+    if (!e->bound && !e->quantized) {
         w->parameters += (int64_t)e->tensor.count;
         w->bytes += (int64_t)e->tensor.bytes;
     }
@@ -221,6 +256,12 @@ const ht_tensor *ht_bind_tensor(ht_weights *w, int ndim, const int64_t *shape, c
     va_start(args, name);
     join(full, "", name, args);
     va_end(args);
+    const entry *e = w->status ? NULL : find(w, full);
+    if (e && e->quantized) {
+        keep_error(w, ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is quantized; only linear maps and convolutions can be",
+                              w->path, full));
+        return NULL;
+    }
     return bind_one(w, full, ndim, shape);
 }
 
@@ -246,6 +287,16 @@ ht_status ht_weights_finish(ht_weights *w)
         return HT_OK;
     return ht_fail(HT_ERR_SHAPE, "%s: config.json has no place for %s (%zu such tensor%s): it is of another model",
                    w->path, first->file_name, unbound, unbound == 1 ? "" : "s");
+}
+
+size_t ht_weights_count(const ht_weights *w)
+{
+    return w->count;
+}
+
+const ht_tensor *ht_weights_at(const ht_weights *w, size_t i)
+{
+    return &w->entries[i].tensor;
 }
 
 int64_t ht_weights_parameters(const ht_weights *w)

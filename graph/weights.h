@@ -18,6 +18,10 @@ typedef const char *(*ht_rename)(ht_arena *arena, const char *name, const void *
 ht_status ht_weights_open(ht_arena *arena, const ht_safetensors *file, ht_rename rename, const void *context,
                           ht_weights **out);
 
+/* The quantized layers of the checkpoint, borrowed, under the names of their tensors after renaming: each binds as the
+ * weight it stands for, and what belongs to it (scales, zero points, second parts) is spoken for. */
+void ht_weights_set_layers(ht_weights *w, const ht_layers *layers);
+
 /* Fill in a layer from PREFIX.weight and PREFIX.bias, whose shapes must be as said.  A tensor that is missing or has
  * another shape is an error: FILE: conv_in.weight is [128,4,3,3], config.json asks for [128,3,3,3] so is a dtype that
  * is not real.  bias: whether PREFIX.bias must be there (an unexpected one is an error as well). */
@@ -36,6 +40,10 @@ bool ht_weights_has(const ht_weights *w, const char *name);
 /* The first error; or that a tensor of the checkpoint was bound by nothing (config.json and weights are of different
  * models). */
 ht_status ht_weights_finish(ht_weights *w);
+
+/* The tensors of the checkpoint in the order of their names, under those that the model code uses. */
+size_t ht_weights_count(const ht_weights *w);
+const ht_tensor *ht_weights_at(const ht_weights *w, size_t i);
 
 /* Totals of what was bound. */
 int64_t ht_weights_parameters(const ht_weights *w);

@@ -103,9 +103,28 @@ typedef struct ht_model_info {
     int class_embed_dim;  /* > 0: the model takes class embeddings as vectors of this length ("identity") */
     int64_t parameters;   /* elements of all weights */
     int64_t weight_bytes; /* bytes of all weights as stored */
+    int layers;           /* that are quantized (ht_model_get_layer); 0: a model of floats */
+    double average_bits;  /* that a weight of a linear map or convolution takes, scales included */
 } ht_model_info;
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info);
+
+/* A layer of a quantized model. */
+typedef struct ht_layer_info {
+    const char *name;       /* "down_blocks.0.resnets.0.conv1" */
+    const char *format;     /* of its weights: "int4" */
+    const char *input;      /* of its inputs: "uint8", "float" */
+    const char *input_mode; /* "static", "dynamic"; "float" */
+    int groups;             /* of timesteps with input scales of their own; 1: one for all, 0: none */
+    int parts;              /* 2: the two parts of a concatenation have their own parameters */
+    int64_t weights;
+    double bits;                 /* a weight, scales included */
+    int weight_bits, input_bits; /* of a code; 32 for floats */
+    double error;                /* of its output, squared and relative, on the calibration set; negative: not known */
+} ht_layer_info;
+
+/* Layer i of 0 .. layers-1. */
+void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info);
 
 /* ---- sessions: a model compiled for a batch and an image size on a backend ---- */
 
@@ -116,8 +135,8 @@ typedef struct ht_session_options {
     int height, width;   /* of the sample; 0 means the model's own */
     int threads;         /* 0: the processors this process may use */
     const char *backend; /* "cpu", "auto"; NULL means auto */
-    const char *isa; /* the most that CPU kernels may use: "scalar", "avx2", "avx512"; NULL: what the machine has.  Same
-                        results. */
+    const char *isa; /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
+                        the machine has.  Same results. */
     int profile;     /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
 } ht_session_options;
 
@@ -140,6 +159,7 @@ void ht_session_get_info(const ht_session *session, ht_session_info *info);
 
 typedef struct ht_op_info {
     const char *name;    /* "down_blocks.0.resnets.0.conv1" */
+    const char *layer;   /* whose weight it has, "" if none: a block\'s last layer is named after the block */
     const char *kind;    /* "conv2d" */
     const char *stage;   /* how often it runs: "once", "cond", "t", "t,cond", "step" */
     const char *kernel;  /* the kernel that was picked */
@@ -218,6 +238,60 @@ typedef struct ht_sample_options {
  * none is finished before the last step. Options, cond and noise are checked before the first evaluation. HT_ERR_FORMAT
  * names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
+
+/* ---- calibration and quantization ---- */
+
+typedef struct ht_calibrate_options {
+    int steps;                /* of the float model's sampler; 0 means 40 */
+    const char *spacing;      /* as in ht_sample_options; NULL: the config's */
+    const char *distribution; /* of timesteps that give samples: "uniform" (Q-Diffusion), "quad", "normal" (PTQ4DM),
+                                 "all", "one"; NULL: "uniform" */
+    int timesteps;            /* how many of them; 0 means 20 */
+    int per_step;             /* samples each; 0 means 16 */
+    uint64_t seed;            /* of trajectories; never those that ht_sample draws from the same seed */
+    int batch, threads;       /* evaluated at once; 0 means 16 */
+    ht_progress progress;     /* of model evaluations; may be NULL */
+    void *user;
+} ht_calibrate_options;
+
+/* Run the sampler, take x_t at a distribution of timesteps, observe every layer's inputs on them by timestep, and write
+ * the set and the statistics to a safetensors file (`sample` [n,c,h,w] and `timestep` [n], which ht_predict_file reads
+ * too).  The same options give the same bytes. */
+ht_status ht_calibrate(ht_model *model, const ht_calibrate_options *options, const char *path);
+
+/* What a calibration file has, as the text of a JSON object that the caller frees: how it was made (`settings`), of
+ * which weights (`model`, SHA-256), `samples`, `timesteps`, and of every input of a layer its least and largest value
+ * at each timestep (`inputs`). */
+ht_status ht_calibration_json(const char *path, char **json);
+
+typedef struct ht_quantize_options {
+    const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
+    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
+    const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
+    double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.7 */
+    const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
+    const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
+    const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
+    double percentile;            /* of "percentile"; 0 means 99.9 */
+    int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */
+    int dynamic;  /* nonzero: input scales are found as inputs come, of each token or image */
+    int no_split; /* nonzero: concatenations are quantized as one */
+    const char *temporal; /* what depends on the timestep alone: "cache" (weights in 8 bits, computed in float once a
+                             schedule), "quantized", "select"; NULL: "cache" */
+    int blocks;           /* iterations of block reconstruction after rounding; 0: none */
+    uint64_t seed;
+    const char *calibration; /* a file of ht_calibrate; NULL: calibrate with its defaults and this seed */
+    int batch, threads;
+    ht_progress progress; /* done of total, in thousandths of all work; may be NULL */
+    void *user;
+} ht_quantize_options;
+
+/* Quantize a model of floats and write it as a model folder.  HT_ERR_ARGUMENT if path exists and is no empty folder.
+ * The folder appears when it is whole. */
+ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const char *path);
+
+/* Scheme i of the table: its name, and in words what it stores; NULL after the last. */
+const char *ht_scheme_name(int i, const char **words);
 
 /* ---- images ---- */
 

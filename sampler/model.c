@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "quant/file.h"
 #include "sampler/trajectory.h"
 #include "unet/unet2d.h"
 
@@ -136,6 +137,8 @@ static ht_status find_in_pipeline(ht_model *m, const char *index_path, const cha
     p->component = is_folder(folder) ? folder : m->path;
     p->scheduler = is_folder(scheduler) ? scheduler : m->path;
     p->scheduler_promised = has_component(index, "scheduler");
+    m->index = json_incref(index);
+    m->component = ht_strdup(m->arena, component);
     for (size_t i = 0; i < COUNT(decoder_names); i++)
         if (has_component(index, decoder_names[i]))
             m->decoder = decoder_names[i];
@@ -224,6 +227,25 @@ static ht_status find_family(const configuration *c, const struct family_row **r
     return fail_family(c->path, class_name);
 }
 
+/* The quantized layers of a checkpoint under today's names. */
+static ht_status open_layers(ht_model *m, ht_rename rename, const void *context)
+{
+    ht_status status = ht_layers_read(m->arena, m->file, &m->layers);
+    for (int i = 0; !status && rename && i < m->layers.n; i++) {
+        ht_layer *layer = (ht_layer *)&m->layers.layer[i]; /* ours: just read */
+        const char *name = ht_sprintf(m->arena, "%s.weight", layer->name);
+        name = name ? rename(m->arena, name, context) : NULL;
+        if (!name)
+            return HT_ERR_MEMORY;
+        layer->name = ht_sprintf(m->arena, "%.*s", (int)(strlen(name) - strlen(".weight")), name);
+        if (!layer->name)
+            return HT_ERR_MEMORY;
+    }
+    if (!status)
+        ht_weights_set_layers(m->weights, &m->layers);
+    return status;
+}
+
 /* ---- opening ---- */
 
 static ht_status open_denoiser(ht_model *m, const places *p, const configuration *c)
@@ -235,6 +257,8 @@ static ht_status open_denoiser(ht_model *m, const places *p, const configuration
     if (!status)
         status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels,
                                  &m->weights);
+    if (!status)
+        status = open_layers(m, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels);
     if (!status)
         status = row->family->open(m->arena, c->object, c->path, m->weights, &m->denoiser);
     if (status)
@@ -255,7 +279,7 @@ static ht_status open_scheduler(ht_model *m, const places *p, const configuratio
     if (!status && object)
         status = ht_schedule_read(m->arena, object, where, &m->schedule);
     m->has_scheduler = !status && object;
-    json_decref(object);
+    m->scheduler = object;
     return status;
 }
 
@@ -285,14 +309,14 @@ ht_status ht_model_open(const char *path, const char *component, ht_model **mode
         status = open_scheduler(m, &p, &c);
 done:
     json_decref(c.scheduler);
-    json_decref(c.object);
-    if (!status) {
-        *model = m;
-        return HT_OK;
-    }
     if (m)
-        ht_safetensors_close(m->file);
-    ht_arena_free(arena);
+        m->config = c.object;
+    if (!status)
+        *model = m;
+    else if (m && m->arena)
+        ht_model_close(m);
+    else
+        ht_arena_free(arena);
     return status;
 }
 
@@ -301,7 +325,42 @@ void ht_model_close(ht_model *model)
     if (!model)
         return;
     ht_safetensors_close(model->file);
+    json_decref(model->index);
+    json_decref(model->config);
+    json_decref(model->scheduler);
     ht_arena_free(model->arena);
+}
+
+void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info)
+{
+    const ht_layer *layer = &model->layers.layer[i];
+    bool codes = layer->mode != HT_INPUT_FLOAT;
+    *info = (ht_layer_info){.name = layer->name,
+                            .format = layer->format.name,
+                            .input = codes ? layer->input.name : "float",
+                            .input_mode = ht_input_mode_name(layer->mode),
+                            .groups = layer->mode == HT_INPUT_STATIC ? layer->part[0].input.groups : 0,
+                            .parts = layer->parts,
+                            .weights = ht_layer_outputs(layer) * ht_layer_inputs(layer) * ht_layer_taps(layer),
+                            .bits = ht_layer_bits(layer),
+                            .weight_bits = layer->format.grid.bits,
+                            .input_bits = codes ? layer->input.grid.bits : 32,
+                            .error = layer->error};
+}
+
+/* Over what multiplies: weights of two dimensions and more. */
+static double average_bits(const ht_model *model)
+{
+    double bits = 0, weights = 0;
+    for (size_t i = 0; i < ht_weights_count(model->weights); i++) {
+        const ht_tensor *t = ht_weights_at(model->weights, i);
+        const ht_layer *layer = ht_layers_of_weight(&model->layers, t->name);
+        if (t->ndim < 2 || (!layer && !ends(t->name, ".weight")))
+            continue;
+        bits += (double)t->count * (layer ? ht_layer_bits(layer) : ht_dtype_bits(t->dtype));
+        weights += (double)t->count;
+    }
+    return weights > 0 ? bits / weights : 0;
 }
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info)
@@ -320,5 +379,7 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
                             .num_classes = d->num_classes,
                             .class_embed_dim = d->class_embed_dim,
                             .parameters = ht_weights_parameters(model->weights),
-                            .weight_bytes = ht_weights_bytes(model->weights)};
+                            .weight_bytes = ht_weights_bytes(model->weights),
+                            .layers = model->layers.n,
+                            .average_bits = average_bits(model)};
 }

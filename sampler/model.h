@@ -10,10 +10,13 @@ struct ht_model {
     const char *path; /* as given, for messages */
     const ht_denoiser_family *family;
     const char *class_name;
-    void *denoiser; /* the family's own */
+    json_t *index, *config, *scheduler; /* as read; config in the words of diffusers; NULL: there was none */
+    const char *component;              /* of index: its folder's name */
+    void *denoiser;                     /* the family's own */
     ht_denoiser_info info;
     ht_safetensors *file;
     ht_weights *weights;
+    ht_layers layers;    /* that are quantized; none in a model of floats */
     const char *decoder; /* the pipeline's component that makes pictures of samples; NULL: none */
     bool has_scheduler;
     ht_schedule_config schedule; /* of scheduler_config.json; defaults of DDIMScheduler if there is none */

@@ -53,15 +53,17 @@ static ht_status check_options(ht_session *s, const ht_session_options *o)
     return status;
 }
 
-static ht_status build_graph(ht_session *s, const char *const *taps, bool fuse)
+static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
 {
     s->graph = ht_graph_create(s->arena);
     if (!s->graph)
         return HT_ERR_MEMORY;
     s->model->family->build(s->model->denoiser, s->graph, s->batch, s->height, s->width);
-    for (; taps && *taps; taps++)
-        ht_tap(s->graph, *taps);
-    ht_status status = ht_graph_finish(s->graph, fuse);
+    for (const char *const *tap = extras->taps; tap && *tap; tap++)
+        ht_tap(s->graph, *tap);
+    ht_graph_observe(s->graph, extras->observe);
+    ht_graph_set_layers(s->graph, extras->layers ? extras->layers : &s->model->layers);
+    ht_status status = ht_graph_finish(s->graph, !extras->unfused);
     if (status)
         return status;
     s->sample = ht_graph_input(s->graph, "sample");
@@ -85,7 +87,7 @@ static ht_status allocate(ht_session *s)
     return s->tap ? HT_OK : HT_ERR_MEMORY;
 }
 
-ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse,
+ht_status ht_session_open_with(ht_model *model, const ht_session_options *options, const ht_session_extras *extras,
                                ht_session **session)
 {
     static const ht_session_options defaults;
@@ -101,7 +103,7 @@ ht_status ht_session_open_taps(ht_model *model, const ht_session_options *option
     ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
     status = check_options(s, o);
     if (!status)
-        status = build_graph(s, taps, fuse);
+        status = build_graph(s, extras);
     if (!status)
         status = s->backend->compile(s->graph, &backend, &s->program);
     if (!status)
@@ -119,7 +121,13 @@ ht_status ht_session_open_taps(ht_model *model, const ht_session_options *option
 
 ht_status ht_session_open(ht_model *model, const ht_session_options *options, ht_session **session)
 {
-    return ht_session_open_taps(model, options, NULL, true, session);
+    return ht_session_open_with(model, options, &(ht_session_extras){0}, session);
+}
+
+ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse,
+                               ht_session **session)
+{
+    return ht_session_open_with(model, options, &(ht_session_extras){.taps = taps, .unfused = !fuse}, session);
 }
 
 void ht_session_close(ht_session *s)

@@ -31,6 +31,24 @@ ht_status ht_session_step(ht_session *s, int row, const float *x, float *out);
 
 /* The value of a tap after the last step (borrowed until the next call), NULL if the name is not tapped. */
 const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count);
+/* What a session for research has more than one for drawing. */
+typedef struct ht_session_extras {
+    const char *const *taps; /* keep the values of these names; NULL-terminated list, NULL: none */
+    bool unfused;            /* leave the graph as the model built it */
+    ht_observe observe;      /* what calibration wants to see */
+    const ht_layers *layers; /* quantized layers instead of the model's own, borrowed for as long as the session */
+} ht_session_extras;
+
+ht_status ht_session_open_with(ht_model *model, const ht_session_options *options, const ht_session_extras *extras,
+                               ht_session **session);
+
+const ht_graph *ht_session_graph(const ht_session *s);
+
+/* A kept value after the last step, for the images of the last _set_cond: ht_session_value_count numbers.  Of values
+ * that depend on {t} alone the row of that step. */
+int64_t ht_session_value_count(const ht_session *s, const ht_value *v);
+ht_status ht_session_read(ht_session *s, const ht_value *v, float *out);
+
 /* As ht_session_open, keeping the values of these names (NULL-terminated list; NULL: none).  fuse 0 leaves the graph as
  * the model built it. */
 ht_status ht_session_open_taps(ht_model *model, const ht_session_options *options, const char *const *taps, bool fuse,

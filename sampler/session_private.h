@@ -20,6 +20,7 @@ struct ht_session {
     const ht_value *sample, *timestep, *class_labels, *class_embeddings; /* inputs; NULL where the model has none */
     float *tap;                                                          /* room for the largest tap */
     const char **descriptions;                                           /* by operation: shapes in words */
+    const char **layers;                                                 /* by operation: whose weight it has, or "" */
 };
 
 /* Fill in s->descriptions. */

@@ -148,6 +148,21 @@ ht_status ht_session_step(ht_session *s, int row, const float *x, float *out)
     return status ? status : s->backend->download(s->program, ht_graph_output(s->graph), out, s->n);
 }
 
+const ht_graph *ht_session_graph(const ht_session *s)
+{
+    return s->graph;
+}
+
+int64_t ht_session_value_count(const ht_session *s, const ht_value *v)
+{
+    return v->batched ? ht_value_count(v) / v->shape[0] * s->n : ht_value_count(v);
+}
+
+ht_status ht_session_read(ht_session *s, const ht_value *v, float *out)
+{
+    return s->backend->download(s->program, v, out, s->n);
+}
+
 const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count)
 {
     const ht_value *v = ht_graph_find(s->graph, name);

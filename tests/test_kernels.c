@@ -13,6 +13,7 @@
 
 #include "core/rng.h"
 #include "cpu/cpu.h"
+#include "graph/reverse.h"
 #include "graph/weights.h"
 
 enum { CANARY = 64, CASES = 50, MAX_THREADS = 3 };
@@ -190,6 +191,94 @@ static void scene_attention(scene *s)
     ht_output_value(s->graph, ht_attention(s->graph, q, k, v, (int)heads, 0.25f), "y");
 }
 
+/* ---- the operations of reverse mode, as gradients bring them ---- */
+
+/* The gradient of y by v becomes the scene's output. */
+static void gradient_output(scene *s, ht_value *y, ht_value *v)
+{
+    ht_value *gradient = NULL, *dy = draw_input(s, "dy", y->ndim, y->shape);
+    ht_gradients(s->graph, y, dy, 1, &v, &gradient);
+    ht_output_value(s->graph, gradient, "gradient");
+}
+
+static void scene_conv2d_by(scene *s, ht_op_kind kind)
+{
+    int64_t h = draw(3, 9), w = draw(3, 9), in = draw_channels(), out = draw_channels(), k = draw(1, 3);
+    ht_conv_shape shape = {(int)draw(1, 2), (int)draw(0, 2), (int)draw(0, 2), (int)draw(0, 2), (int)draw(0, 2)};
+    ht_value *x = INPUT(s, "x", s->batch, h, w, in);
+    ht_value *weight = ht_constant_input(s->graph, "w", 4, (int64_t[]){out, k, k, in});
+    ht_value *bias = draw(0, 1) ? ht_constant_input(s->graph, "b", 2, (int64_t[]){1, out}) : NULL;
+    describe(s, "%lldx%lld in %lld out %lld k%lld s%d", (long long)h, (long long)w, (long long)in, (long long)out,
+             (long long)k, shape.stride);
+    ht_value *y = ht_conv2d_by(s->graph, x, weight, bias, shape);
+    if (kind == HT_OP_conv2d_by)
+        ht_output_value(s->graph, y, "y");
+    else
+        gradient_output(s, y, kind == HT_OP_conv2d_dx ? x : weight);
+}
+
+static void scene_by(scene *s)
+{
+    scene_conv2d_by(s, HT_OP_conv2d_by);
+}
+
+static void scene_dx(scene *s)
+{
+    scene_conv2d_by(s, HT_OP_conv2d_dx);
+}
+
+static void scene_dw(scene *s)
+{
+    scene_conv2d_by(s, HT_OP_conv2d_dw);
+}
+
+static void scene_silu_dx(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, draw(1, 20), c);
+    gradient_output(s, ht_silu(s->graph, x), x);
+}
+
+/* scores [n,tq,heads*tk], mix and mix_t of them. */
+static void scene_heads(scene *s, ht_op_kind kind)
+{
+    static const int widths[] = {1, 5, 8, 16, 31, 64, 72, 200};
+    int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40), tk = draw(1, 110);
+    ht_value *q = INPUT(s, "q", s->batch, tq, heads * d), *k = INPUT(s, "k", s->batch, tk, heads * d);
+    ht_value *p = kind == HT_OP_scores ? NULL : INPUT(s, "p", s->batch, tq, heads * tk);
+    describe(s, "%lld queries %lld keys %lld heads of %lld", (long long)tq, (long long)tk, (long long)heads,
+             (long long)d);
+    if (kind == HT_OP_scores)
+        ht_output_value(s->graph, ht_scores(s->graph, q, k, (int)heads, 0.25f), "y");
+    else if (kind == HT_OP_mix)
+        ht_output_value(s->graph, ht_mix(s->graph, p, k, (int)heads, 0.25f), "y");
+    else if (kind == HT_OP_mix_t)
+        ht_output_value(s->graph, ht_mix_t(s->graph, p, q, (int)heads, 0.25f), "y");
+    else
+        ht_output_value(s->graph, ht_softmax(s->graph, p, (int)heads), "y");
+}
+
+static void scene_scores(scene *s)
+{
+    scene_heads(s, HT_OP_scores);
+}
+
+static void scene_mix(scene *s)
+{
+    scene_heads(s, HT_OP_mix);
+}
+
+static void scene_mix_t(scene *s)
+{
+    scene_heads(s, HT_OP_mix_t);
+}
+
+static void scene_softmax(scene *s)
+{
+    scene_heads(s, HT_OP_softmax);
+}
+
 /* ---- running one kernel ---- */
 
 /* bytes of junk between two rows of canaries. */
@@ -292,8 +381,19 @@ static const struct {
     ht_op_kind kind;
     void (*make)(scene *);
 } scenes[] = {
-    {HT_OP_conv2d, scene_conv2d}, {HT_OP_linear, scene_linear},       {HT_OP_group_norm, scene_group_norm},
-    {HT_OP_silu, scene_silu},     {HT_OP_attention, scene_attention},
+    {HT_OP_conv2d, scene_conv2d},
+    {HT_OP_linear, scene_linear},
+    {HT_OP_group_norm, scene_group_norm},
+    {HT_OP_silu, scene_silu},
+    {HT_OP_attention, scene_attention},
+    {HT_OP_conv2d_by, scene_by},
+    {HT_OP_conv2d_dx, scene_dx},
+    {HT_OP_conv2d_dw, scene_dw},
+    {HT_OP_silu_dx, scene_silu_dx},
+    {HT_OP_scores, scene_scores},
+    {HT_OP_mix, scene_mix},
+    {HT_OP_mix_t, scene_mix_t},
+    {HT_OP_softmax, scene_softmax},
 };
 
 static int compared, absent;
@@ -369,6 +469,15 @@ static void attentions_equal_scalar(void **state)
     check(HT_OP_attention);
 }
 
+static void gradients_equal_scalar(void **state)
+{
+    (void)state;
+    static const ht_op_kind kinds[] = {HT_OP_conv2d_by, HT_OP_conv2d_dx, HT_OP_conv2d_dw, HT_OP_silu_dx,
+                                       HT_OP_scores,    HT_OP_mix,       HT_OP_mix_t,     HT_OP_softmax};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check(kinds[i]);
+}
+
 static void check_listed(const ht_kernel *list)
 {
     for (const ht_kernel *k = list; k->name; k++) {
@@ -392,9 +501,10 @@ static void every_fast_kernel_is_compared(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions_equal_scalar), cmocka_unit_test(linears_equal_scalar),
-        cmocka_unit_test(group_norms_equal_scalar),  cmocka_unit_test(silus_equal_scalar),
-        cmocka_unit_test(attentions_equal_scalar),   cmocka_unit_test(every_fast_kernel_is_compared),
+        cmocka_unit_test(convolutions_equal_scalar),     cmocka_unit_test(linears_equal_scalar),
+        cmocka_unit_test(group_norms_equal_scalar),      cmocka_unit_test(silus_equal_scalar),
+        cmocka_unit_test(attentions_equal_scalar),       cmocka_unit_test(gradients_equal_scalar),
+        cmocka_unit_test(every_fast_kernel_is_compared),
     };
     for (int i = 1; i + 1 < argc; i += 2) {
         if (!strcmp(argv[i], "--seed"))

@@ -5,6 +5,8 @@ flags="-std=c11 -D_GNU_SOURCE -I. -Iinclude -DHALFTONE_PROGRAM=\"halftone\""
 
 flags_of() { # the instruction sets of the Makefile
     case "$1" in
+    cpu/avx512vnni*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mavx512vnni" ;;
+    cpu/amx*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mamx-tile -mamx-int8" ;;
     cpu/avx512*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c" ;;
     cpu/avx2*) echo "-mavx2 -mfma -mf16c" ;;
     esac

@@ -39,7 +39,7 @@ static const char *const known_keys[] = {
     "block_out_channels", "layers_per_block", "mid_block_scale_factor", "downsample_padding", "downsample_type",
     "upsample_type", "act_fn", "attention_head_dim", "norm_num_groups", "attn_norm_num_groups", "norm_eps",
     "resnet_time_scale_shift", "add_attention", "class_embed_type", "num_class_embeds", "dropout",
-    "num_train_timesteps", NULL};
+    "num_train_timesteps", "quantization_config", NULL};
 /* clang-format on */
 
 static bool is_null(const ht_json *j, const char *key)

@@ -1,0 +1,113 @@
+/* layer_maker.c - quantizing one layer: parts, input tables, scales and codes. */
+#include "calib/layer_maker.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- inputs ---- */
+
+/* Groups first .. last-1 of an input together; of both inputs if they are quantized as one. */
+static ht_status merge(const ht_layer_request *r, int slot, int first, int last, ht_input_statistics *out)
+{
+    bool both = r->product->parts[1] && !r->split;
+    *out = (ht_input_statistics){0};
+    for (int s = both ? 0 : slot; s <= (both ? 1 : slot); s++) {
+        const ht_observed *seen = ht_calibration_find(r->calibration, r->product->name, s);
+        if (!seen)
+            return ht_fail(HT_ERR_ARGUMENT, "%s: the calibration has not seen input %d of this layer; calibrate anew",
+                           r->product->name, s);
+        for (int g = first; g < last; g++)
+            ht_input_statistics_merge(out, &seen->by_step[g]);
+    }
+    return HT_OK;
+}
+
+static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot, ht_input_table *table)
+{
+    const ht_calibration *c = r->calibration;
+    int groups = r->groups && r->groups < c->groups ? r->groups : c->groups;
+    float *timesteps = ht_alloc_array(arena, (size_t)groups, sizeof *timesteps);
+    float *step = ht_alloc_array(arena, (size_t)groups, sizeof *step),
+          *zero = ht_alloc_array(arena, (size_t)groups, sizeof *zero);
+    ht_input_statistics *seen = ht_alloc(arena, sizeof *seen);
+    ht_status status = timesteps && step && zero && seen ? HT_OK : HT_ERR_MEMORY;
+    for (int g = 0; !status && g < groups; g++) {
+        int first = c->groups * g / groups, last = c->groups * (g + 1) / groups;
+        status = merge(r, slot, first, last, seen);
+        if (status)
+            break;
+        ht_block b = ht_input_statistics_range(seen, r->input, r->observer, r->percentile);
+        for (int i = first; i < last; i++)
+            timesteps[g] += c->timesteps[i] / (float)(last - first);
+        step[g] = b.scale;
+        zero[g] = (float)b.grid.zero;
+    }
+    *table = (ht_input_table){.groups = groups, .timesteps = groups > 1 ? timesteps : NULL, .step = step, .zero = zero};
+    return status;
+}
+
+/* ---- weights ---- */
+
+/* [out][in][taps] of the checkpoint to [out][taps][count] of a part. */
+static float *part_values(ht_arena *arena, const ht_layer *layer, const ht_tensor *weight, int p)
+{
+    size_t out = (size_t)ht_layer_outputs(layer), in = (size_t)ht_layer_inputs(layer),
+           taps = (size_t)ht_layer_taps(layer);
+    size_t begin = (size_t)layer->part[p].begin, count = (size_t)layer->part[p].count;
+    float *values = ht_alloc_array(arena, out * taps * count, sizeof *values), *row = malloc(in * taps * sizeof *row);
+    for (size_t n = 0; values && row && n < out; n++) {
+        ht_convert_to_f32(weight->dtype, weight->data, n * in * taps, in * taps, row);
+        for (size_t tap = 0; tap < taps; tap++)
+            for (size_t i = 0; i < count; i++)
+                values[(n * taps + tap) * count + i] = row[(begin + i) * taps + tap];
+    }
+    if (!row)
+        ht_fail(HT_ERR_MEMORY, "out of memory for a row of %s", layer->name);
+    free(row);
+    return row ? values : NULL;
+}
+
+static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_layer *layer, int p, ht_round_error *error)
+{
+    ht_matrix m = ht_layer_matrix(layer, p);
+    ht_layer_part *part = &layer->part[p];
+    m.values = part_values(arena, layer, r->product->weight, p);
+    ht_status status = m.values ? ht_quantized_alloc(arena, &layer->format, &m, &part->weight) : HT_ERR_MEMORY;
+    float *h = NULL;
+    if (!status && r->moments) {
+        h = malloc(m.in * m.in * sizeof *h);
+        if (!h)
+            return ht_fail(HT_ERR_MEMORY, "%s: out of memory for its second moments", layer->name);
+        ht_input_moments_part(r->moments, ht_layer_inputs(layer), part->begin, part->count, h);
+    }
+    if (!status)
+        status = ht_round(&layer->format, &m, h, &r->rounding, &part->weight, error);
+    free(h);
+    return status;
+}
+
+ht_status ht_layer_make(ht_arena *arena, const ht_layer_request *r, ht_layer *layer, ht_round_error *error)
+{
+    const ht_product *p = r->product;
+    bool split = p->parts[1] && r->split && r->input;
+    *layer =
+        (ht_layer){.name = p->name, .ndim = p->weight->ndim, .format = *r->format, .parts = split ? 2 : 1, .error = -1};
+    memcpy(layer->shape, p->weight->shape, sizeof layer->shape);
+    layer->mode = !r->input ? HT_INPUT_FLOAT : r->dynamic ? HT_INPUT_DYNAMIC : HT_INPUT_STATIC;
+    if (r->input)
+        layer->input = *r->input;
+    layer->part[0].count = split ? p->parts[0] : ht_layer_inputs(layer);
+    layer->part[1] = (ht_layer_part){.begin = p->parts[0], .count = p->parts[1]};
+    *error = (ht_round_error){0};
+    ht_status status = HT_OK;
+    for (int i = 0; !status && i < layer->parts; i++) {
+        ht_round_error of_part;
+        status = make_weight(arena, r, layer, i, &of_part);
+        error->before += of_part.before / layer->parts;
+        error->after += of_part.after / layer->parts;
+        if (!status && layer->mode == HT_INPUT_STATIC)
+            status = make_table(arena, r, i, &layer->part[i].input);
+    }
+    layer->error = error->after;
+    return status;
+}

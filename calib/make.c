@@ -1,0 +1,242 @@
+/* make.c - a calibration from a model: the set, then what every layer's inputs do on it. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "calib/calibration.h"
+#include "calib/collect.h"
+#include "calib/identity.h"
+#include "graph/backend.h"
+
+enum { DEFAULT_STEPS = 40, DEFAULT_TIMESTEPS = 20, DEFAULT_EACH = 16, DEFAULT_BATCH = 16, MAX_SAMPLES = 1 << 20 };
+
+/* ---- going through the set ---- */
+
+ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_visit *visit, void *user)
+{
+    const ht_model *model = ht_session_model(session);
+    size_t pixels = (size_t)c->height * (size_t)c->width, size = pixels * (size_t)c->channels;
+    int batch = ht_session_batch(session);
+    float *out = malloc((size_t)batch * pixels * (size_t)model->info.out_channels * sizeof *out);
+    ht_status status = out ? ht_session_set_timesteps(session, c->groups, c->timesteps)
+                           : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
+    int64_t first = 0;
+    for (int g = 0; !status && g < c->groups; first += c->counts[g++])
+        for (int at = 0; !status && at < c->counts[g]; at += batch) {
+            int n = c->counts[g] - at < batch ? c->counts[g] - at : batch;
+            ht_cond cond = {.class_labels = c->class_labels ? c->class_labels + first + at : NULL};
+            status = ht_session_set_cond(session, n, &cond);
+            if (!status)
+                status = ht_session_step(session, g, c->sample + (size_t)(first + at) * size, out);
+            if (!status)
+                status = visit(user, session, g, first + at, n);
+        }
+    free(out);
+    return status;
+}
+
+/* ---- observing ---- */
+
+typedef struct observer {
+    const ht_calibrate_options *options;
+    ht_calibration *calibration;
+    const ht_value **values; /* [n_inputs] */
+    const bool *once;        /* [n_inputs]: depends on {t} alone, the same for every batch of a timestep */
+    float *room;             /* of the largest value */
+    int64_t done, total;
+    int last_group;
+} observer;
+
+static ht_status observe_batch(void *user, ht_session *session, int group, int64_t first, int n)
+{
+    observer *o = user;
+    ht_calibration *c = o->calibration;
+    ht_status status = HT_OK;
+    (void)first;
+    for (int i = 0; !status && i < c->n_inputs; i++) {
+        if (o->once[i] && group == o->last_group)
+            continue;
+        status = ht_session_read(session, o->values[i], o->room);
+        size_t count = (size_t)ht_session_value_count(session, o->values[i]);
+        if (!status && !ht_input_statistics_count(&c->inputs[i].by_step[group], count, o->room))
+            return ht_fail(HT_ERR_FORMAT, "%s: its input is not finite at timestep %g", c->inputs[i].name,
+                           (double)c->timesteps[group]);
+    }
+    o->last_group = group;
+    o->done += n;
+    if (!status && o->options->progress && o->options->progress(o->options->user, o->done, o->total))
+        status = ht_fail(HT_ERR_CANCELLED, "calibration was cancelled");
+    return status;
+}
+
+static const char *layer_of(ht_arena *arena, const ht_op *op)
+{
+    const char *name = op->in[HT_IN_WEIGHT]->name;
+    size_t n = strlen(name), end = strlen(".weight");
+    return ht_sprintf(arena, "%.*s", (int)(n > end ? n - end : n), name);
+}
+
+static ht_status list_inputs(ht_arena *arena, const ht_session *session, observer *o)
+{
+    const ht_graph *g = ht_session_graph(session);
+    ht_calibration *c = o->calibration;
+    size_t most = 2 * (size_t)ht_graph_ops(g);
+    bool *once = ht_alloc_array(arena, most, sizeof *once);
+    int64_t largest = 1;
+    c->inputs = ht_alloc_array(arena, most, sizeof *c->inputs);
+    o->values = ht_alloc_array(arena, most, sizeof *o->values);
+    if (!once || !c->inputs || !o->values)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < ht_graph_ops(g); i++) {
+        const ht_op *op = ht_graph_op(g, i);
+        for (int slot = 0; slot < 2 && ht_op_is_product(op) && op->in[slot]; slot++) {
+            ht_observed *in = &c->inputs[c->n_inputs];
+            *in = (ht_observed){.name = layer_of(arena, op), .slot = slot};
+            in->by_step = ht_alloc_array(arena, (size_t)c->groups, sizeof *in->by_step);
+            if (!in->name || !in->by_step)
+                return HT_ERR_MEMORY;
+            once[c->n_inputs] = ht_stage_of(op->in[slot]->deps) != HT_STAGE_STEP;
+            o->values[c->n_inputs++] = op->in[slot];
+            largest = ht_value_count(op->in[slot]) > largest ? ht_value_count(op->in[slot]) : largest;
+        }
+    }
+    o->once = once;
+    o->room = ht_alloc_array(arena, (size_t)largest, sizeof *o->room);
+    return o->room ? HT_OK : HT_ERR_MEMORY;
+}
+
+static ht_status observe(ht_arena *arena, ht_model *model, const ht_calibrate_options *options, observer *o)
+{
+    ht_session *session = NULL;
+    ht_session_options how = {.batch = options->batch, .threads = options->threads};
+    ht_status status = ht_session_open_with(model, &how, &(ht_session_extras){.observe = {.inputs = true}}, &session);
+    if (!status)
+        status = list_inputs(arena, session, o);
+    if (!status)
+        status = ht_calibration_run(o->calibration, session, observe_batch, o);
+    ht_session_close(session);
+    return status;
+}
+
+/* ---- making ---- */
+
+static ht_status check(const ht_model *model, ht_calibrate_options *o, int *distribution)
+{
+    o->steps = o->steps ? o->steps : DEFAULT_STEPS;
+    o->timesteps = o->timesteps ? o->timesteps : DEFAULT_TIMESTEPS;
+    o->per_step = o->per_step ? o->per_step : DEFAULT_EACH;
+    o->batch = o->batch ? o->batch : DEFAULT_BATCH;
+    o->distribution = o->distribution ? o->distribution : "uniform";
+    *distribution = ht_distribution_find(o->distribution);
+    if (*distribution < 0)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "no distribution of timesteps is called \"%s\"; there are uniform, quad, normal, all, one",
+                       o->distribution);
+    if (o->timesteps < 1 || o->per_step < 1 || (int64_t)o->timesteps * o->per_step > MAX_SAMPLES)
+        return ht_fail(HT_ERR_ARGUMENT, "%d timesteps of %d samples: wanted at least 1 of 1, and at most %d in all",
+                       o->timesteps, o->per_step, MAX_SAMPLES);
+    if (model->layers.n)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "%s: is quantized already; calibration wants the model of floats it was made of", model->path);
+    if (model->info.class_embed_dim || model->info.class_timestep)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: calibration of models with this kind of class embedding", model->path);
+    return HT_OK;
+}
+
+static ht_status describe(ht_arena *arena, const ht_calibrate_options *o, const char *spacing, ht_calibration *c)
+{
+    json_t *j =
+        json_pack("{s:i, s:s, s:s, s:i, s:i, s:I}", "steps", o->steps, "spacing", spacing, "distribution",
+                  o->distribution, "timesteps", o->timesteps, "per_step", o->per_step, "seed", (json_int_t)o->seed);
+    char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
+    c->settings = text ? ht_strdup(arena, text) : NULL;
+    free(text);
+    json_decref(j);
+    return c->settings ? HT_OK : ht_fail(HT_ERR_MEMORY, "out of memory");
+}
+
+static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_options *o, int distribution,
+                         ht_calibration *c)
+{
+    ht_session *session = NULL;
+    ht_trajectory trajectory = {0};
+    ht_session_options how = {.batch = o->batch, .threads = o->threads};
+    ht_trajectory_options way = {.sampler = "ddim", .spacing = o->spacing, .steps = o->steps};
+    ht_status status = ht_trajectory_make(arena, &model->schedule, &way, &trajectory);
+    int *counts = status ? NULL : ht_alloc_array(arena, (size_t)trajectory.n, sizeof *counts);
+    if (!status && !counts)
+        status = HT_ERR_MEMORY;
+    if (status)
+        return status;
+    ht_distribution_counts((ht_distribution)distribution, trajectory.n, o->timesteps, o->per_step, o->seed, counts);
+    status = ht_session_open(model, &how, &session);
+    if (!status)
+        status = ht_calibration_collect(arena, session, o, &trajectory, counts, c);
+    ht_session_close(session);
+    return status;
+}
+
+ht_status ht_calibration_make(ht_arena *arena, ht_model *model, const ht_calibrate_options *options,
+                              ht_calibration *calibration)
+{
+    ht_calibrate_options o = options ? *options : (ht_calibrate_options){0};
+    observer watch = {.options = &o, .calibration = calibration, .last_group = -1};
+    int distribution = 0;
+    *calibration = (ht_calibration){0};
+    ht_status status = check(model, &o, &distribution);
+    if (!status)
+        status = ht_model_identity(arena, model, &calibration->model);
+    if (!status)
+        status = describe(arena, &o, o.spacing ? o.spacing : ht_spacing_name((int)model->schedule.timestep_spacing),
+                          calibration);
+    if (!status)
+        status = collect(arena, model, &o, distribution, calibration);
+    int images = 0;
+    for (int g = 0; !status && g < calibration->groups; g++)
+        images = calibration->counts[g] > images ? calibration->counts[g] : images;
+    watch.done = (int64_t)images * o.steps;
+    watch.total = watch.done + calibration->samples;
+    return status ? status : observe(arena, model, &o, &watch);
+}
+
+/* ---- looking at one ---- */
+
+const ht_observed *ht_calibration_find(const ht_calibration *c, const char *layer, int slot)
+{
+    for (int i = 0; i < c->n_inputs; i++)
+        if (c->inputs[i].slot == slot && !strcmp(c->inputs[i].name, layer))
+            return &c->inputs[i];
+    return NULL;
+}
+
+ht_status ht_calibration_weights(const ht_calibration *c, const ht_model *model, double *weights)
+{
+    ht_arena *arena = ht_arena_create();
+    float *alphas = NULL;
+    double total = 0, last = 0;
+    ht_status status = arena ? ht_schedule_alphas(arena, &model->schedule, &alphas) : HT_ERR_MEMORY;
+    for (int g = c->groups; !status && g-- > 0;) { /* from the image to the noise */
+        int t = (int)c->timesteps[g];
+        t = t < 0 ? 0 : t < model->schedule.num_train_timesteps ? t : model->schedule.num_train_timesteps - 1;
+        double a = (double)alphas[t], sigma = sqrt((1 - a) / a), left = 0.25 / (0.25 + sigma * sigma);
+        weights[g] = (sigma - last) * (sigma - last) * left;
+        total += weights[g];
+        last = sigma;
+    }
+    for (int g = 0; !status && g < c->groups; g++)
+        weights[g] *= c->groups / total;
+    ht_arena_free(arena);
+    return status;
+}
+
+ht_status ht_calibrate(ht_model *model, const ht_calibrate_options *options, const char *path)
+{
+    ht_calibration calibration;
+    ht_arena *arena = ht_arena_create();
+    ht_status status = arena ? ht_calibration_make(arena, model, options, &calibration) : HT_ERR_MEMORY;
+    if (!status)
+        status = ht_calibration_write(&calibration, path);
+    ht_arena_free(arena);
+    return status;
+}

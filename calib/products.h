@@ -1,0 +1,38 @@
+/* products.h - the linear maps and convolutions of a model, and what each is for, found from the graph. */
+#ifndef HT_CALIB_PRODUCTS_H
+#define HT_CALIB_PRODUCTS_H
+
+#include "graph/graph.h"
+
+typedef enum ht_role {
+    HT_ROLE_PLAIN,
+    HT_ROLE_FIRST,         /* reads the sample */
+    HT_ROLE_LAST,          /* makes the output */
+    HT_ROLE_SHORTCUT,      /* a 1x1 convolution every step: round a residual block, often of a concatenation */
+    HT_ROLE_DOWN,          /* stride above 1 */
+    HT_ROLE_TEMPORAL,      /* depends on the timestep alone */
+    HT_ROLE_TEMPORAL_FIRST /* the first of those, behind the sinusoids */
+} ht_role;
+
+const char *ht_role_name(ht_role role); /* "plain", "first", ... */
+
+typedef struct ht_product {
+    const char *name; /* the layer's: its weight's without ".weight" */
+    ht_role role;
+    const ht_tensor *weight;
+    int64_t parts[2]; /* channels of X and X2 (0: none) */
+    bool first_after; /* the first to read what a HT_ROLE_FIRST made: TFMQ-DM's code leaves its inputs float */
+    bool after_first; /* reads what the HT_ROLE_TEMPORAL_FIRST made: the same */
+    int64_t weights;
+    double macs; /* of an image */
+} ht_product;
+
+typedef struct ht_products {
+    const ht_product *product; /* [n], in order of execution */
+    int n;
+} ht_products;
+
+/* From a finished graph; names in the arena, weights borrowed from the checkpoint. */
+ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *products);
+
+#endif

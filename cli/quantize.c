@@ -1,0 +1,147 @@
+/* quantize.c - `halftone quantize`: from a model of floats to a folder of codes. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "cli/commands.h"
+#include "cli/interrupt.h"
+#include "cli/progress.h"
+#include "cli/text.h"
+
+typedef struct quantize_settings {
+    const char *model, *output, *component, *calib, *scheme, *weights, *inputs, *layers, *scale, *rounding, *observer,
+        *temporal;
+    double bits, percentile;
+    int64_t groups, blocks, batch, threads;
+    uint64_t seed;
+    bool dynamic, no_split, quiet, json;
+} quantize_settings;
+
+#define AT(member) .at = offsetof(quantize_settings, member)
+
+/* clang-format off */
+static const option quantize_options[] = {
+    {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model of floats: its folder"},
+    {.name = "output", .letter = 'o', .required = true, .argument = "FOLDER", .type = OPTION_TEXT, AT(output), .help = "a new folder"},
+    {.name = "scheme", .letter = 's', .argument = "NAME", .type = OPTION_CHOICE, AT(scheme), .initial = "w4a8",
+     .choices = "w4a8|w8a8|w4a32|w8a32|w4a6|w4a4|fp8|fp4|fp4a8|mxfp4|nvfp4|nvint4", .help = "what weights and inputs become"},
+    {.name = "layers", .argument = "SET", .type = OPTION_CHOICE, AT(layers), .initial = "default", .choices = "default|all|tfmq",
+     .help = "which layers, at what width: see below"},
+    {.name = "bits", .argument = "B", .type = OPTION_REAL, AT(bits), .min = 1, .max = 16, .initial = "4.7",
+     .help = "a weight, on average, that layers at 8 bits may raise it to"},
+    {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, AT(calib), .help = "of halftone calibrate; default: calibrate with its defaults"},
+    {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, AT(rounding), .initial = "gptq+descent",
+     .choices = "nearest|gptq|descent|gptq+descent|adaround", .help = "of weights"},
+    {.name = "scale", .argument = "NAME", .type = OPTION_CHOICE, AT(scale), .initial = "mse", .choices = "standard|minmax|percentile|mse|l2.4",
+     .help = "how weights' scales are searched"},
+    {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, AT(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",
+     .help = "how inputs' ranges are found"},
+    {.name = "percentile", .argument = "P", .type = OPTION_REAL, AT(percentile), .min = 1, .max = 100, .initial = "99.9", .help = "of those that cut there"},
+    {.name = "groups", .argument = "N", .type = OPTION_INT, AT(groups), .max = 1024, .initial = "0",
+     .help = "of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all"},
+    {.name = "dynamic", .type = OPTION_FLAG, AT(dynamic), .help = "input scales as inputs come, of each token or image"},
+    {.name = "no-split", .type = OPTION_FLAG, AT(no_split), .help = "quantize concatenations as one"},
+    {.name = "temporal", .argument = "NAME", .type = OPTION_CHOICE, AT(temporal), .initial = "cache", .choices = "cache|quantized|select",
+     .help = "what depends on the timestep alone"},
+    {.name = "blocks", .argument = "N", .type = OPTION_INT, AT(blocks), .max = 1000000, .initial = "0",
+     .help = "iterations of block reconstruction after rounding; 0: none"},
+    {.name = "weights", .argument = "FORMAT", .type = OPTION_TEXT, AT(weights), .help = "instead of the scheme's, as int4_g64"},
+    {.name = "inputs", .argument = "FORMAT", .type = OPTION_TEXT, AT(inputs), .help = "instead of the scheme's, as uint8 or float"},
+    {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .help = "of calibration and reconstruction"},
+    {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
+    {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16", .help = "images evaluated at once"},
+    {.name = "threads", .argument = "N", .type = OPTION_INT, AT(threads), .max = 1024, .initial = "0", .help = "threads; 0: all processors"},
+    {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no progress, no summary"},
+    {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object about what was made"},
+    {0}};
+/* clang-format on */
+
+static int on_progress(void *user, int64_t done, int64_t total)
+{
+    progress *bar = user;
+    bar->total = total;
+    progress_update(bar, done);
+    return interrupt_signal();
+}
+
+static int print_made(const quantize_settings *s, double seconds)
+{
+    ht_model *made;
+    ht_model_info info;
+    if (s->quiet && !s->json)
+        return EXIT_SUCCESS;
+    if (ht_model_open(s->output, s->component, &made))
+        return report_failure();
+    ht_model_get_info(made, &info);
+    ht_model_close(made);
+    if (s->json)
+        return print_json(json_pack("{s:o, s:o, s:s, s:o, s:f, s:I, s:f}", "model", text_json(s->model), "output",
+                                    text_json(s->output), "version", ht_version(), "settings",
+                                    options_json(&quantize_command, s), "seconds", seconds, "weight_bytes",
+                                    (json_int_t)info.weight_bytes, "bits", info.average_bits));
+    text_print(s->output);
+    printf(": %.2f MB of weights, %.2f bits each on average, in %.1f s\n", (double)info.weight_bytes * 1e-6,
+           info.average_bits, seconds);
+    return EXIT_SUCCESS;
+}
+
+static int quantize(const quantize_settings *s, ht_model *model)
+{
+    progress bar = {.quiet = s->quiet};
+    ht_quantize_options options = {.scheme = s->scheme,
+                                   .weights = s->weights,
+                                   .inputs = s->inputs,
+                                   .layers = s->layers,
+                                   .bits = s->bits,
+                                   .scale = s->scale,
+                                   .rounding = s->rounding,
+                                   .observer = s->observer,
+                                   .percentile = s->percentile,
+                                   .groups = (int)s->groups,
+                                   .dynamic = s->dynamic,
+                                   .no_split = s->no_split,
+                                   .temporal = s->temporal,
+                                   .blocks = (int)s->blocks,
+                                   .seed = s->seed,
+                                   .calibration = s->calib,
+                                   .batch = (int)s->batch,
+                                   .threads = (int)s->threads,
+                                   .progress = on_progress,
+                                   .user = &bar};
+    double start = seconds_now();
+    progress_begin(&bar, "quantizing", 0);
+    ht_status status = ht_quantize(model, &options, s->output);
+    progress_end(&bar);
+    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
+        report("interrupted: %s was not written", s->output);
+        return 128 + interrupt_signal();
+    }
+    return status ? report_failure() : print_made(s, seconds_now() - start);
+}
+
+static int run_quantize(const void *settings)
+{
+    const quantize_settings *s = settings;
+    ht_model *model;
+    interrupt_watch();
+    if (ht_model_open(s->model, s->component, &model))
+        return report_failure();
+    int code = quantize(s, model);
+    ht_model_close(model);
+    return code;
+}
+
+const command quantize_command = {
+    .name = "quantize",
+    .summary = "make a quantized model",
+    .description = "Layers: `default` leaves the first and the last as they are, keeps what depends on the timestep "
+                   "alone in 8 bits, and "
+                   "raises the most\nsensitive others to 8 bits within --bits; `all` takes every layer, as "
+                   "Q-Diffusion's code does; "
+                   "`tfmq` those that TFMQ-DM's code takes.",
+    .examples = "halftone quantize models/cifar10 -o cifar10-w4a8\n"
+                "halftone quantize models/cifar10 --scheme w8a8 --calib calib.safetensors -o cifar10-w8a8\n"
+                "halftone quantize models/cifar10 --scheme nvfp4 --layers all --rounding nearest -o plain\n"
+                "halftone info cifar10-w4a8 --layers",
+    .options = quantize_options,
+    .settings_size = sizeof(quantize_settings),
+    .run = run_quantize};

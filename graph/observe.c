@@ -1,0 +1,44 @@
+/* observe.c - keeping what calibration looks at: the inputs of every product, and their second moments. */
+#include "graph/graph_private.h"
+
+#include "graph/backend.h"
+
+/* A linear layer is a window of one tap. */
+static ht_attrs window_of(const ht_op *op, int windows)
+{
+    ht_attrs a = op->attrs;
+    const ht_value *out = op->out;
+    int64_t every = ht_value_count(out) / out->shape[0] / out->shape[out->ndim - 1] / windows;
+    if (op->kind == HT_OP_linear)
+        a = (ht_attrs){.kernel = 1, .stride = 1, .upsample = 1};
+    a.scale = 0;
+    a.count = (int)(every | 1); /* odd, so that all columns of an image have their turn */
+    return a;
+}
+
+static void add_gram(ht_graph *g, const ht_op *op, int windows)
+{
+    ht_op gram = {.in = {[HT_IN_X] = op->in[HT_IN_X], [HT_IN_X2] = op->in[HT_IN_X2]}, .attrs = window_of(op, windows)};
+    ht_value *v = ht_name(g, ht_graph_add_op(g, HT_OP_gram, &gram), "%s.gram", op->in[HT_IN_WEIGHT]->name);
+    if (v)
+        v->tapped = true;
+}
+
+/* What runs once a timestep sees one row of input, whose second moments are that row's. */
+void ht_graph_add_observers(ht_graph *g)
+{
+    int n = g->n_ops;
+    for (int i = 0; i < n && !g->status; i++) {
+        const ht_op *op = g->ops[i];
+        if (!(ht_op_rows[op->kind].traits & HT_HAS_EPILOGUE))
+            continue;
+        if (g->observe.inputs)
+            for (int slot = HT_IN_X; slot <= HT_IN_X2; slot++)
+                if (op->in[slot])
+                    op->in[slot]->tapped = true;
+        if (g->observe.outputs)
+            op->out->tapped = true;
+        if (g->observe.windows && ht_stage_of(op->out->deps) == HT_STAGE_STEP)
+            add_gram(g, op, g->observe.windows);
+    }
+}

@@ -1,0 +1,141 @@
+/* quantize.c - putting the layers of a quantized model into its graph.
+ *
+ * A linear map or convolution whose weight has a layer's name gets it.  If the layer wants codes, what makes them of
+ * its inputs comes before it:
+ *
+ *     scale = input_scale(timestep)  or  input_range(x);      codes = quantize(x, scale);      y = conv2d(codes, scale)
+ *
+ * so the table of scales by timestep is one more thing that depends on {t} alone, and whatever several layers share is
+ * made once.  A layer of two parts takes the two parts of the concatenation it reads (split shortcut, Q-Diffusion
+ * section 3.3.2): where that is follows from the graph, no names are asked for. */
+#include <stdio.h>
+#include <string.h>
+
+#include "graph/graph_private.h"
+
+static bool same_table(const ht_input_table *a, const ht_input_table *b)
+{
+    size_t bytes = (size_t)a->groups * sizeof(float);
+    return a->groups == b->groups && !memcmp(a->step, b->step, bytes) && !memcmp(a->zero, b->zero, bytes) &&
+           (a->groups == 1 || !memcmp(a->timesteps, b->timesteps, bytes));
+}
+
+static bool same_grid(const ht_format *a, const ht_format *b)
+{
+    return a && b && !strcmp(a->name, b->name);
+}
+
+/* An operation among those placed so far that computes the same. */
+static ht_value *find_same(const ht_graph *g, ht_op_kind kind, const ht_op *parts)
+{
+    for (int i = 0; i < g->n_ops; i++) {
+        const ht_op *op = g->ops[i];
+        if (op->kind != kind || memcmp(op->in, parts->in, sizeof op->in) != 0)
+            continue;
+        if (kind == HT_OP_input_scale ? same_table(op->attrs.table, parts->attrs.table)
+                                      : same_grid(op->attrs.codes, parts->attrs.codes))
+            return op->out;
+    }
+    return NULL;
+}
+
+static ht_value *make_once(ht_graph *g, ht_op_kind kind, const ht_op *parts)
+{
+    ht_value *found = g->status ? NULL : find_same(g, kind, parts);
+    return found ? found : ht_graph_add_op(g, kind, parts);
+}
+
+static ht_value *timestep_of(const ht_graph *g)
+{
+    const ht_value *t = ht_graph_input(g, "timestep");
+    return t ? g->values[t->id] : NULL;
+}
+
+static ht_value *scale_of(ht_graph *g, const ht_layer *layer, int part, ht_value *x)
+{
+    const ht_input_table *table = &layer->part[part].input;
+    if (layer->mode == HT_INPUT_DYNAMIC)
+        return make_once(g, HT_OP_input_range, &(ht_op){.in = {x}, .attrs = {.codes = &layer->input}});
+    ht_value *t = table->groups > 1 ? timestep_of(g) : NULL;
+    if (table->groups > 1 && !t) {
+        ht_graph_fail(g, HT_ERR_SHAPE, "%s: has input scales by timestep, but the model has no timestep", layer->name);
+        return NULL;
+    }
+    return make_once(g, HT_OP_input_scale, &(ht_op){.in = {t}, .attrs = {.table = table}});
+}
+
+/* Codes of input `slot` of op, and their scale. */
+static void quantize_input(ht_graph *g, ht_op *op, int slot)
+{
+    int part = op->layer->parts == 2 && slot == HT_IN_X2;
+    ht_value *x = op->in[slot], *scale = scale_of(g, op->layer, part, x);
+    if (!scale)
+        return;
+    ht_op quantize = {.in = {[HT_IN_X] = x, [HT_IN_SCALE] = scale}, .attrs = {.codes = &op->layer->input}};
+    op->in[slot] = make_once(g, HT_OP_quantize, &quantize);
+    op->in[slot == HT_IN_X ? HT_IN_SCALE : HT_IN_SCALE2] = scale;
+}
+
+static int64_t channels(const ht_value *v)
+{
+    return v->shape[v->ndim - 1];
+}
+
+/* A layer of two parts reads two values that are as wide as they are. */
+static bool take_parts(ht_graph *g, ht_op *op)
+{
+    const ht_layer *layer = op->layer;
+    const ht_op *cat = op->in[HT_IN_X]->producer;
+    if (!op->in[HT_IN_X2] && cat && cat->kind == HT_OP_concat) {
+        op->in[HT_IN_X] = cat->in[HT_IN_X];
+        op->in[HT_IN_X2] = cat->in[HT_IN_X2];
+    }
+    if (op->in[HT_IN_X2] && channels(op->in[HT_IN_X]) == layer->part[0].count)
+        return true;
+    ht_graph_fail(g, HT_ERR_SHAPE,
+                  "%s: is quantized in two parts of %lld and %lld channels, which the model does not read", layer->name,
+                  (long long)layer->part[0].count, (long long)layer->part[1].count);
+    return false;
+}
+
+static bool fits(ht_graph *g, const ht_op *op)
+{
+    const ht_layer *layer = op->layer;
+    const ht_value *w = op->in[HT_IN_WEIGHT];
+    if (w->ndim == layer->ndim && !memcmp(w->shape, layer->shape, (size_t)w->ndim * sizeof *w->shape))
+        return true;
+    ht_graph_fail(g, HT_ERR_SHAPE, "%s: the quantized layer has another shape than the model", layer->name);
+    return false;
+}
+
+static void quantize_op(ht_graph *g, ht_op *op)
+{
+    if (!(op->layer = ht_layers_of_weight(g->layers, op->in[HT_IN_WEIGHT]->name)) || !fits(g, op))
+        return;
+    if (op->layer->parts == 2 && !take_parts(g, op))
+        return;
+    if (op->layer->mode == HT_INPUT_FLOAT)
+        return;
+    if (op->layer->mode == HT_INPUT_DYNAMIC && op->layer->parts == 1 && op->in[HT_IN_X2]) {
+        ht_graph_fail(g, HT_ERR_UNSUPPORTED, "%s: dynamic input scales of a concatenation need a layer of two parts",
+                      op->layer->name);
+        return;
+    }
+    quantize_input(g, op, HT_IN_X);
+    if (op->in[HT_IN_X2])
+        quantize_input(g, op, HT_IN_X2);
+}
+
+/* The list is made anew, so that what is added stands before what reads it. */
+void ht_graph_quantize(ht_graph *g)
+{
+    ht_op **before = g->ops;
+    int n = g->n_ops;
+    g->ops = NULL;
+    g->n_ops = g->cap_ops = 0;
+    for (int i = 0; i < n && !g->status; i++) {
+        if (ht_op_rows[before[i]->kind].traits & HT_HAS_EPILOGUE)
+            quantize_op(g, before[i]);
+        ht_graph_append(g, before[i]);
+    }
+}
