@@ -173,6 +173,9 @@ static ht_status read_labels(ht_arena *arena, const ht_safetensors *file, const 
     if (!t || t->dtype != HT_F32 || t->count != (size_t)c->samples)
         return damaged(file, "class_labels are missing, or not one for each sample");
     ht_convert_to_f32(t->dtype, t->data, 0, t->count, labels);
+    for (int64_t i = 0; model && i < c->samples; i++)
+        if (!(labels[i] >= 0 && labels[i] < (float)model->info.num_classes && labels[i] == floorf(labels[i])))
+            return damaged(file, "class_labels has one that is no class of this model");
     c->class_labels = labels;
     return HT_OK;
 }
@@ -186,6 +189,8 @@ static ht_status read_set(ht_arena *arena, const ht_safetensors *file, const ht_
         return damaged(file, "sample and timestep are missing, or do not fit one another");
     if (x->shape[1] < 1 || (model && x->shape[1] != model->info.in_channels))
         return damaged(file, "its samples have not the channels of this model");
+    if (model && (x->shape[2] != model->info.height || x->shape[3] != model->info.width))
+        return damaged(file, "its samples have not the size of this model's");
     size_t size = (size_t)(x->shape[1] * x->shape[2] * x->shape[3]);
     c->samples = x->shape[0];
     c->channels = (int)x->shape[1];

@@ -216,16 +216,16 @@ ht_status ht_calibration_weights(const ht_calibration *c, const ht_model *model,
     float *alphas = NULL;
     double total = 0, last = 0;
     ht_status status = arena ? ht_schedule_alphas(arena, &model->schedule, &alphas) : HT_ERR_MEMORY;
-    for (int g = c->groups; !status && g-- > 0;) { /* from the image to the noise */
+    for (int g = c->groups; !status && g-- > 0;) { /* from the image to the noise, of which 0 SNR has endless */
         int t = (int)c->timesteps[g];
         t = t < 0 ? 0 : t < model->schedule.num_train_timesteps ? t : model->schedule.num_train_timesteps - 1;
-        double a = (double)alphas[t], sigma = sqrt((1 - a) / a), left = 0.25 / (0.25 + sigma * sigma);
+        double a = fmax((double)alphas[t], 1e-8), sigma = sqrt((1 - a) / a), left = 0.25 / (0.25 + sigma * sigma);
         weights[g] = (sigma - last) * (sigma - last) * left;
         total += weights[g];
         last = sigma;
     }
     for (int g = 0; !status && g < c->groups; g++)
-        weights[g] *= c->groups / total;
+        weights[g] = total > 0 ? weights[g] * c->groups / total : 1;
     ht_arena_free(arena);
     return status;
 }

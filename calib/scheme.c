@@ -11,20 +11,20 @@
 #include <string.h>
 
 static const struct {
-    const char *name, *low, *wide, *input, *words;
+    const char *name, *low, *other, *wide, *input, *words;
 } schemes[] = {
-    {"w4a8", "int4", "int8", "uint8", "4-bit integer weights, 8-bit inputs"},
-    {"w8a8", "int8", "int8", "uint8", "8-bit integer weights and inputs"},
-    {"w4a32", "int4", "int8", "float", "4-bit integer weights, inputs as they are"},
-    {"w8a32", "int8", "int8", "float", "8-bit integer weights, inputs as they are"},
-    {"w4a6", "int4", "int8", "uint6", "4-bit integer weights, inputs of 6 bits (simulated in 8)"},
-    {"w4a4", "int4", "int8", "uint4", "4-bit integer weights, inputs of 4 bits (simulated in 8)"},
-    {"fp8", "fp8_e4m3", "fp8_e4m3", "fp8_e4m3", "FP8 E4M3 weights and inputs"},
-    {"fp4", "fp4_e2m1", "fp8_e4m3", "fp8_e4m3", "FP4 E2M1 weights, FP8 E4M3 inputs"},
-    {"fp4a8", "fp4_e2m1", "int8", "uint8", "FP4 E2M1 weights, 8-bit integer inputs"},
-    {"mxfp4", "mxfp4", "int8", "uint8", "MXFP4 weights, 8-bit integer inputs"},
-    {"nvfp4", "nvfp4", "int8", "uint8", "NVFP4 weights, 8-bit integer inputs"},
-    {"nvint4", "nvint4", "int8", "uint8", "NVINT4 weights, 8-bit integer inputs"},
+    {"w4a8", "int4", "fp4_e2m1", "int8", "uint8", "4-bit weights (int4 or FP4 E2M1, a layer), 8-bit inputs"},
+    {"w8a8", "int8", NULL, "int8", "uint8", "8-bit integer weights and inputs"},
+    {"w4a32", "int4", "fp4_e2m1", "int8", "float", "4-bit weights, inputs as they are"},
+    {"w8a32", "int8", NULL, "int8", "float", "8-bit integer weights, inputs as they are"},
+    {"w4a6", "int4", "fp4_e2m1", "int8", "uint6", "4-bit weights, inputs of 6 bits (simulated in 8)"},
+    {"w4a4", "int4", "fp4_e2m1", "int8", "uint4", "4-bit weights, inputs of 4 bits (simulated in 8)"},
+    {"fp8", "fp8_e4m3", NULL, "fp8_e4m3", "fp8_e4m3", "FP8 E4M3 weights and inputs"},
+    {"fp4", "fp4_e2m1", NULL, "fp8_e4m3", "fp8_e4m3", "FP4 E2M1 weights, FP8 E4M3 inputs"},
+    {"fp4a8", "fp4_e2m1", NULL, "int8", "uint8", "FP4 E2M1 weights, 8-bit integer inputs"},
+    {"mxfp4", "mxfp4", NULL, "int8", "uint8", "MXFP4 weights, 8-bit integer inputs"},
+    {"nvfp4", "nvfp4", NULL, "int8", "uint8", "NVFP4 weights, 8-bit integer inputs"},
+    {"nvint4", "nvint4", NULL, "int8", "uint8", "NVINT4 weights, 8-bit integer inputs"},
 };
 
 enum { SCHEMES = sizeof schemes / sizeof *schemes };
@@ -85,6 +85,8 @@ ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
         return status;
     *s = (ht_scheme){.layers = layer_sets[set], .temporal = (ht_temporal)temporal};
     status = ht_format_find(o->weights ? o->weights : schemes[row].low, &s->low);
+    if (!status && !o->weights && schemes[row].other)
+        status = ht_format_find(schemes[row].other, &s->other);
     if (!status && s->low.simulated)
         return ht_fail(HT_ERR_ARGUMENT, "weights as %s can only be simulated; no file holds them", s->low.name);
     if (!status)

@@ -1,6 +1,6 @@
 /* sensitivity.c - measured sensitivity: the model runs with every layer wide and one narrow, and its output is compared
  * with the one where all are wide.  Errors of different layers add up well enough for a greedy choice (the first step
- * of mixed precision), and wide integer layers are fast. */
+ * of mixed precision). */
 #include "calib/sensitivity.h"
 
 #include <stdlib.h>

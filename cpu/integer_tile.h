@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* c[rows][width] = (first ? 0 : c) + a[rows][depth] . w[depth / 4][width][4].   */
+/* c[rows][width] = (first ? 0 : c) + a[rows][depth] . w[depth / 4][width][4]; rows of a are a_stride apart. */
 typedef struct integer_tile {
     int rows, width;
     int64_t depth;

@@ -105,8 +105,7 @@ static ht_status read_codes(const reader *r, int p, const ht_matrix *m, const ht
     size_t taps = (size_t)ht_layer_taps(r->layer);
     if (!t)
         return fail_tensor(r, p, "weight", "is missing");
-    if (t->dtype != dtype_of(&r->layer->format) || t->bytes != sizes->code_bytes ||
-        !has_shape(t, r->layer, p, sizes))
+    if (t->dtype != dtype_of(&r->layer->format) || t->bytes != sizes->code_bytes || !has_shape(t, r->layer, p, sizes))
         return fail_tensor(r, p, "weight", "has not the type and shape that its format asks for");
     part->weight.codes = (uint8_t *)(uintptr_t)t->data; /* only read */
     if (taps == 1 || r->layer->format.grid.bits == 4)

@@ -11,7 +11,7 @@ typedef struct small_model {
     int64_t a, b; /* channels of the levels */
     int classes;  /* 0: none */
     uint32_t seed;
-    const char *scheduler;                    /* more of scheduler_config.json, as "\"timestep_spacing\":\"trailing\"" */
+    const char *scheduler; /* more of scheduler_config.json, as "\"timestep_spacing\":\"trailing\"" */
     void (*change)(ht_tensor *tensors, int n); /* before they are written; NULL: nothing */
 } small_model;
 

@@ -16,7 +16,7 @@
 #include "core/rng.h"
 #include "cpu/reference.h"
 
-enum { CANARY = 64, CASES = 60, MAX_THREADS = 3, MAX_KERNELS = 32 };
+enum { CANARY = 64, CASES = 40, MAX_THREADS = 3, MAX_KERNELS = 32 };
 
 /* ---- drawing ---- */
 

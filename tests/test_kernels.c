@@ -484,7 +484,7 @@ static void check_listed(const ht_kernel *list)
         size_t i = 0;
         while (i < sizeof scenes / sizeof *scenes && scenes[i].kind != k->op)
             i++;
-        if (i == sizeof scenes / sizeof *scenes)
+        if (i == sizeof scenes / sizeof *scenes && k->op != HT_OP_gram) /* tests/test_codes.c compares that */
             fail_msg("%s is compared with nothing", k->name);
     }
 }

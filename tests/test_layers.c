@@ -68,8 +68,8 @@ static ht_layer make_layer(const request *r)
         ht_mt19937_randn(&rng, m.out * m.in, values);
         m.values = values;
         assert_ok(ht_quantized_alloc(arena, &layer.format, &m, &layer.part[p].weight));
-        assert_ok(ht_format_quantize(&layer.format, &m, &(ht_scale_options){.method = HT_SCALE_MSE},
-                                     &layer.part[p].weight));
+        assert_ok(
+            ht_format_quantize(&layer.format, &m, &(ht_scale_options){.method = HT_SCALE_MSE}, &layer.part[p].weight));
         if (r->mode == HT_INPUT_STATIC)
             layer.part[p].input = table_of(r->groups, layer.input.asymmetric);
     }
@@ -152,10 +152,10 @@ static const struct {
     ht_input_mode mode;
     int parts, kernel, groups;
 } ways[] = {
-    {NULL, HT_INPUT_FLOAT, 1, 0, 0},          {"uint8", HT_INPUT_STATIC, 1, 1, 1},
-    {"uint8", HT_INPUT_STATIC, 2, 3, 3},      {"fp8_e4m3", HT_INPUT_STATIC, 2, 1, 3},
-    {"uint8", HT_INPUT_DYNAMIC, 1, 3, 0},     {"fp8_e4m3", HT_INPUT_DYNAMIC, 2, 0, 0},
-    {"uint4", HT_INPUT_STATIC, 1, 0, 3},      {NULL, HT_INPUT_FLOAT, 2, 3, 0},
+    {NULL, HT_INPUT_FLOAT, 1, 0, 0},        {"uint8", HT_INPUT_STATIC, 1, 1, 1},
+    {"uint8", HT_INPUT_STATIC, 2, 3, 3},    {"fp8_e4m3", HT_INPUT_STATIC, 2, 1, 3},
+    {"uint8", HT_INPUT_DYNAMIC, 1, 3, 0},   {"fp8_e4m3", HT_INPUT_DYNAMIC, 2, 0, 0},
+    {"uint4", HT_INPUT_STATIC, 1, 0, 3},    {NULL, HT_INPUT_FLOAT, 2, 3, 0},
     {"fp8_e4m3", HT_INPUT_STATIC, 1, 3, 1},
 };
 enum { WAYS = sizeof ways / sizeof *ways };
@@ -265,8 +265,8 @@ static void bits_count_codes_and_scales(void **state)
     static const struct {
         const char *format;
         double bits; /* of 128 inputs */
-    } cases[] = {{"int8", 8 + 32. / 128},     {"int4", 4 + 32. / 128},   {"int4_g32", 4 + 32. / 32},
-                 {"fp8_e4m3", 8 + 32. / 128}, {"mxfp4", 4 + 8. / 32},    {"nvfp4", 4 + 8. / 16}};
+    } cases[] = {{"int8", 8 + 32. / 128},     {"int4", 4 + 32. / 128}, {"int4_g32", 4 + 32. / 32},
+                 {"fp8_e4m3", 8 + 32. / 128}, {"mxfp4", 4 + 8. / 32},  {"nvfp4", 4 + 8. / 16}};
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ht_layer layer = make_layer(&(request){"x", cases[i].format, NULL, HT_INPUT_FLOAT, 1, 0, 0, {128, 0}});
         assert_true(fabs(ht_layer_bits(&layer) - cases[i].bits) < 1e-9);
@@ -611,8 +611,8 @@ static void assert_foreign(const char *folder, const char *ours, const char *the
     ht_layer_info of_layer;
     float want[SMALL_PIXELS], got[SMALL_PIXELS];
     size_t n = tensorwise(ours, layer, more);
-    const char *list = ht_sprintf(
-        arena, "{\"format_version\":\"1.0\",\"layers\":{\"%s\":{\"format\":\"%s\"}}}", layer, theirs);
+    const char *list =
+        ht_sprintf(arena, "{\"format_version\":\"1.0\",\"layers\":{\"%s\":{\"format\":\"%s\"}}}", layer, theirs);
     const char *path = write_model(folder, more[0].name, more, n, list);
     assert_ok(ht_model_open(path, NULL, &m));
     ht_model_get_info(m, &info);

@@ -169,8 +169,7 @@ static const char *attention_graph(const way *w, bool fuse)
     assert_true(g && layers);
     ht_timestep(g);
     ht_value *x = ht_input(g, "x", 4, (int64_t[]){N, H, W, C}, HT_DEPENDS_X);
-    ht_value *tokens =
-        ht_reshape(g, ht_group_norm(g, x, &norms, 4, 1e-6f), 3, (int64_t[]){N, (int64_t)H * W, C});
+    ht_value *tokens = ht_reshape(g, ht_group_norm(g, x, &norms, 4, 1e-6f), 3, (int64_t[]){N, (int64_t)H * W, C});
     for (int i = 0; i < 3; i++) {
         qkv[i] = linear(names[i], C, C);
         layers[i] = quantized(qkv[i].weight, w, 0);
@@ -319,7 +318,7 @@ static void a_table_by_timestep_needs_a_timestep(void **state)
 
 /* ---- a model ---- */
 
-static const small_model model_of_tests = {.a = 16, .b = 32, .seed = 5};
+static const small_model model_of_tests = {.a = 16, .b = 16, .seed = 5};
 static ht_model *model;
 
 static int open_model(void **state)
@@ -336,18 +335,10 @@ static int close_model(void **state)
     return close_all(state);
 }
 
-/* Where the up blocks read concatenations: channels of the first part.  conv1 reads what a norm makes of one. */
+/* The up blocks' shortcuts read concatenations of 16 and 16 channels.  conv1 reads what a norm makes of one. */
 static int64_t split_of(const char *name)
 {
-    static const struct {
-        const char *block;
-        int64_t channels;
-    } skips[] = {{"up_blocks.0.resnets.0.", 32}, {"up_blocks.0.resnets.1.", 32}, {"up_blocks.1.resnets.0.", 32},
-                 {"up_blocks.1.resnets.1.", 16}};
-    for (int i = 0; i < 4; i++)
-        if (!strncmp(name, skips[i].block, strlen(skips[i].block)) && strstr(name, "conv_shortcut.weight"))
-            return skips[i].channels;
-    return 0;
+    return !strncmp(name, "up_blocks.", 10) && strstr(name, "conv_shortcut.weight") ? 16 : 0;
 }
 
 static ht_layers quantize_all(const way *w, bool split)
@@ -378,11 +369,16 @@ static void predict(const ht_layers *layers, const setting *how, float out[VALUE
     static float x[VALUES];
     const float t[IMAGES] = {900, 900, 60, 60};
     ht_image_randn(1, 0, 0, VALUES, x);
-    assert_ok(ht_session_open_with(
-        model, &(ht_session_options){.batch = how->batch, .threads = how->threads, .isa = how->isa},
-        &(ht_session_extras){.layers = layers, .unfused = how->unfused}, &s));
+    assert_ok(ht_session_open_with(model,
+                                   &(ht_session_options){.batch = how->batch, .threads = how->threads, .isa = how->isa},
+                                   &(ht_session_extras){.layers = layers, .unfused = how->unfused}, &s));
     assert_ok(ht_predict(s, IMAGES, x, t, NULL, out));
     ht_session_close(s);
+}
+
+static bool same_bits(const void *a, const void *b, size_t bytes)
+{
+    return !memcmp(a, b, bytes);
 }
 
 /* What this machine has, and around it batches, threads and fusion. */
@@ -390,9 +386,9 @@ static void assert_same_everywhere(const way *w, bool split)
 {
     static float want[VALUES], got[VALUES];
     ht_layers layers = quantize_all(w, split);
-    const setting settings[] = {{"avx2", 1, 1, false},       {"avx512", 3, 2, false}, {"avx512vnni", 2, 3, false},
-                                {"amx", 4, 1, false},        {NULL, 1, 3, false},     {NULL, 2, 1, true},
-                                {"avx512vnni", 4, 2, true},  {"avx2", 3, 3, true},    {"amx", 1, 2, true},
+    const setting settings[] = {{"avx2", 1, 1, false},      {"avx512", 3, 2, false}, {"avx512vnni", 2, 3, false},
+                                {"amx", 4, 1, false},       {NULL, 1, 3, false},     {NULL, 2, 1, true},
+                                {"avx512vnni", 4, 2, true}, {"avx2", 3, 3, true},    {"amx", 1, 2, true},
                                 {"scalar", 4, 2, true}};
     predict(&layers, &(setting){"scalar", 1, 1, false}, want);
     for (size_t i = 0; i < sizeof settings / sizeof *settings; i++) {
@@ -400,11 +396,10 @@ static void assert_same_everywhere(const way *w, bool split)
         if (how->isa && ht_isa_find(how->isa) > (int)ht_cpu_detect())
             continue;
         predict(&layers, how, got);
-        if (memcmp(got, want, sizeof want) != 0)
+        if (!same_bits(got, want, sizeof want))
             fail_msg("%s weights, %s inputs (%s): %s, batch %d, %d threads, %s differ from scalar by %g", w->format,
                      w->input ? w->input : "float", ht_input_mode_name(w->mode), how->isa ? how->isa : "all",
-                     how->batch, how->threads, how->unfused ? "unfused" : "fused",
-                     largest_error(got, want, VALUES));
+                     how->batch, how->threads, how->unfused ? "unfused" : "fused", largest_error(got, want, VALUES));
     }
 }
 
@@ -446,7 +441,7 @@ static void fine_steps_are_close_to_floats(void **state)
            fixed = error_of(&(way){"int8", "uint8", HT_INPUT_STATIC, 1, 0.05f}, true),
            weights = error_of(&(way){"int8", NULL, HT_INPUT_FLOAT, 0, 0}, false),
            coarse = error_of(&(way){"int4", "uint8", HT_INPUT_DYNAMIC, 0, 0}, true);
-    if (!(weights > 0 && weights < 0.02 && dynamic < 0.04 && fixed < 0.1 && coarse > 2 * dynamic && coarse < 1))
+    if (!(weights > 0 && weights < 0.03 && dynamic < 0.05 && fixed < 0.1 && coarse > 2 * dynamic && coarse < 1))
         fail_msg("relative errors: weights alone %g, dynamic %g, static %g, int4 %g", weights, dynamic, fixed, coarse);
 }
 

@@ -1,0 +1,121 @@
+/* make_layers.c - all layers of a model, by as many threads as there are: rounding a layer needs no other. */
+#include <pthread.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#include "calib/quantizer.h"
+#include "cpu/team.h"
+
+typedef struct workshop {
+    ht_quantizer *q;
+    const int *order; /* [n]: largest layers first, so that no thread is left with one at the end */
+    atomic_int next;
+    pthread_mutex_t lock; /* of what follows */
+    ht_status status;
+    char message[512];
+    int done;
+} workshop;
+
+bool ht_quantizer_may_widen(const ht_quantizer *q, int i)
+{
+    return q->choices[i].may_widen && q->choices[i].width == HT_WIDTH_LOW &&
+           strcmp(q->scheme.low.name, q->scheme.wide.name) != 0;
+}
+
+static ht_status make_one(ht_quantizer *q, int i, const ht_format *format, ht_made *made)
+{
+    ht_layer_request r = {.product = &q->products.product[i],
+                          .format = format,
+                          .input = q->choices[i].float_input ? NULL : &q->scheme.input,
+                          .dynamic = q->options->dynamic,
+                          .split = !q->options->no_split,
+                          .moments = q->moments[i].h ? &q->moments[i] : NULL,
+                          .rounding = q->rounding,
+                          .observer = q->observer,
+                          .percentile = q->options->percentile,
+                          .groups = q->options->groups,
+                          .calibration = &q->calibration};
+    if (format->grid.bits == 8) /* finer scales gain nothing at 8 bits */
+        r.rounding.candidates = 0;
+    return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
+}
+
+/* At the scheme's width: of two formats the one that errs less. */
+static ht_status make_low(ht_quantizer *q, int i)
+{
+    ht_made other;
+    ht_status status = make_one(q, i, &q->scheme.low, &q->low[i]);
+    if (status || !q->scheme.other.name[0])
+        return status;
+    status = make_one(q, i, &q->scheme.other, &other);
+    if (!status && other.error.after < q->low[i].error.after)
+        q->low[i] = other;
+    return status;
+}
+
+static ht_status make(ht_quantizer *q, int i)
+{
+    ht_status status = HT_OK;
+    if (q->choices[i].width == HT_WIDTH_LOW)
+        status = make_low(q, i);
+    if (!status && (q->choices[i].width == HT_WIDTH_WIDE || ht_quantizer_may_widen(q, i)))
+        status = make_one(q, i, &q->scheme.wide, &q->wide[i]);
+    return status;
+}
+
+/* Returns whether to go on. */
+static bool finish(workshop *w, ht_status status, bool tells)
+{
+    pthread_mutex_lock(&w->lock);
+    w->done++;
+    if (!status && tells && ht_quantizer_advance(w->q, HT_SHARE_MAKE, w->done, w->q->products.n))
+        status = ht_fail(HT_ERR_CANCELLED, "quantization was cancelled");
+    if (status && !w->status) {
+        w->status = status;
+        strncpy(w->message, ht_error_message(), sizeof w->message - 1);
+    }
+    bool go_on = !w->status;
+    pthread_mutex_unlock(&w->lock);
+    return go_on;
+}
+
+static void work(void *argument, const ht_team *team)
+{
+    workshop *w = argument;
+    int n = w->q->products.n;
+    for (int nth = atomic_fetch_add(&w->next, 1); nth < n; nth = atomic_fetch_add(&w->next, 1))
+        if (!finish(w, make(w->q, w->order[nth]), !team->thread)) /* callbacks come from the caller's own thread */
+            return;
+}
+
+static const int *by_size(ht_arena *arena, const ht_products *p)
+{
+    int *order = ht_alloc_array(arena, (size_t)p->n, sizeof *order);
+    for (int i = 0; order && i < p->n; i++) {
+        int at = i;
+        for (; at > 0 && p->product[order[at - 1]].weights < p->product[i].weights; at--)
+            order[at] = order[at - 1];
+        order[at] = i;
+    }
+    return order;
+}
+
+ht_status ht_quantizer_make(ht_quantizer *q)
+{
+    ht_crew *crew = NULL;
+    workshop w = {.q = q, .order = by_size(q->arena, &q->products)};
+    if (!w.order)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < q->products.n; i++)
+        if (!(q->arenas[i] = ht_arena_create()))
+            return HT_ERR_MEMORY;
+    ht_status status = ht_crew_open(q->options->threads ? q->options->threads : ht_processors(), &crew);
+    if (status)
+        return status;
+    pthread_mutex_init(&w.lock, NULL);
+    ht_crew_run(crew, work, &w);
+    pthread_mutex_destroy(&w.lock);
+    ht_crew_close(crew);
+    q->before += HT_SHARE_MAKE;
+    return w.status ? ht_fail(w.status, "%s", w.message) : HT_OK;
+}

@@ -1,0 +1,51 @@
+/* quantizer.h - the state of ht_quantize, for the files that its steps are in. */
+#ifndef HT_CALIB_QUANTIZER_H
+#define HT_CALIB_QUANTIZER_H
+
+#include "calib/layer_maker.h"
+
+/* Shares of the work, in thousandths: what progress tells. */
+enum { HT_SHARE_CALIBRATE = 200, HT_SHARE_MOMENTS = 200, HT_SHARE_MAKE = 400, HT_SHARE_CHOOSE = 200 };
+
+typedef struct ht_made {
+    ht_layer layer;
+    ht_round_error error;
+} ht_made;
+
+typedef struct ht_quantizer {
+    ht_arena *arena;
+    ht_arena **arenas; /* [n]: of each layer, which threads make side by side */
+    ht_model *model;
+    const ht_quantize_options *options;
+    ht_scheme scheme;
+    ht_round_options rounding;
+    ht_scale_method observer;
+    ht_calibration calibration;
+    ht_products products;
+    ht_choice *choices;        /* [n] */
+    ht_input_moments *moments; /* [n] */
+    double *weights;           /* [groups] */
+    ht_made *low, *wide;       /* [n]: at the scheme's width, and at 8 bits */
+    int before;                /* thousandths that are done */
+} ht_quantizer;
+
+/* Tell progress that `done` of `total` of a step that has this share are done; nonzero: the caller wants to stop. */
+int ht_quantizer_advance(ht_quantizer *q, int share, int64_t done, int64_t total);
+
+/* Make every layer that is quantized, at the width that its choice names, and also at 8 bits where it may be raised. */
+ht_status ht_quantizer_make(ht_quantizer *q);
+
+/* Whether the budget may raise layer i to 8 bits. */
+bool ht_quantizer_may_widen(const ht_quantizer *q, int i);
+
+/* Leave the inputs of the most sensitive layers floats, and raise the most sensitive weights to 8 bits, by the measured
+ * error of the model's output. */
+ht_status ht_quantizer_choose(ht_quantizer *q);
+
+/* The layer as it is chosen; NULL if it stays as it is. */
+ht_layer *ht_quantizer_layer(const ht_quantizer *q, int i);
+
+/* Bits of a weight on average, of all products, scales included. */
+double ht_quantizer_bits(const ht_quantizer *q);
+
+#endif
