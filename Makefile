@@ -86,9 +86,11 @@ $(B)/tests/test_%: $(B)/tests/test_%.o $(B)/libhalftone.a
 $(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
-# How fast single layers are in integers: bench/layers.c.
-$(B)/bench/%: $(B)/bench/%.o $(B)/cli/peak.o $(B)/libhalftone.a
-	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+# How fast single layers are in integers, and how far quantized models are from what they were made of.
+benches: $(B)/bench/layers $(B)/bench/quality
+$(B)/bench/layers: $(B)/cli/peak.o
+$(B)/bench/%: $(B)/bench/%.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@
 
 tests: $(TESTS)
 fuzzers: $(FUZZERS)
@@ -101,7 +103,8 @@ demo:
 	@tools/deps.sh
 	@$(MAKE) $(AGAIN) all
 	@mkdir -p out
-	$(B)/halftone sample models/cifar10 -n 64 --steps 50 -o out/cifar10.png
+	$(B)/halftone sample models/cifar10-w4a8 -n 64 --steps 50 -o out/cifar10-w4a8.png
+	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --first 64 --steps 50 -o out/beside.png
 
 test:
 	@tools/deps.sh
@@ -148,7 +151,7 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	install -m 755 $(B)/libhalftone.so.$(VERSION) "$(DEST)/lib/"
 	ln -sf libhalftone.so.$(VERSION) "$(DEST)/lib/libhalftone.so.0"
 	ln -sf libhalftone.so.0 "$(DEST)/lib/libhalftone.so"
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LDLIBS)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
 	install -m 644 docs/halftone.1 "$(DEST)/share/man/man1/"
 
 uninstall:
@@ -158,6 +161,6 @@ uninstall:
 clean:
 	rm -rf build out
 
-.PHONY: all tests fuzzers demo test asan valgrind fuzz bench format lint install uninstall clean
+.PHONY: all benches tests fuzzers demo test asan valgrind fuzz bench format lint install uninstall clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

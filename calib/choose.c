@@ -9,6 +9,7 @@
 
 #include "calib/quantizer.h"
 #include "calib/sensitivity.h"
+#include "calib/temporal.h"
 
 enum { TRIAL_IMAGES = 1, TRIAL_TIMESTEPS = 7 };
 
@@ -183,10 +184,42 @@ static ht_status choose_widths(ht_quantizer *q)
     return status;
 }
 
+/* ---- temporal features ---- */
+
+/* Where quantizing disturbs features that depend on the timestep alone by more than this (squared, relative), they come
+ * from the cache instead (the selection of Temporal Feature Matters, arXiv:2407.19547, section 4.4). */
+static const double DISTURBED = 1e-3;
+
+static ht_status choose_temporal(ht_quantizer *q)
+{
+    size_t n = (size_t)q->products.n;
+    double *error = ht_alloc_array(q->arena, n, sizeof *error);
+    ht_layer *layers = ht_alloc_array(q->arena, n, sizeof *layers);
+    int used = 0;
+    if (!error || !layers)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < q->products.n; i++)
+        if (ht_quantizer_layer(q, i))
+            layers[used++] = *ht_quantizer_layer(q, i);
+    ht_status status = ht_temporal_errors(q->model, &q->calibration, &q->products, &(ht_layers){layers, used}, error);
+    for (int i = 0; !status && i < q->products.n; i++) {
+        if (!error[i] || !ht_quantizer_layer(q, i))
+            continue;
+        ht_quantizer_layer(q, i)->error = error[i];
+        if (q->choices[i].may_cache && error[i] > DISTURBED) {
+            leave_float(q, i);
+            widen(q, i);
+        }
+    }
+    return status;
+}
+
 ht_status ht_quantizer_choose(ht_quantizer *q)
 {
     ht_status status = choose_inputs(q);
     q->before += HT_SHARE_CHOOSE / 2;
+    if (!status)
+        status = choose_temporal(q);
     if (!status)
         status = choose_widths(q);
     q->before += HT_SHARE_CHOOSE / 2;

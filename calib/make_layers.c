@@ -58,7 +58,7 @@ static ht_status make(ht_quantizer *q, int i)
     ht_status status = HT_OK;
     if (q->choices[i].width == HT_WIDTH_LOW)
         status = make_low(q, i);
-    if (!status && (q->choices[i].width == HT_WIDTH_WIDE || ht_quantizer_may_widen(q, i)))
+    if (!status && (q->choices[i].width == HT_WIDTH_WIDE || ht_quantizer_may_widen(q, i) || q->choices[i].may_cache))
         status = make_one(q, i, &q->scheme.wide, &q->wide[i]);
     return status;
 }

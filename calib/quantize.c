@@ -4,23 +4,26 @@
  *     moments        E[a a^T] of every layer's windows, weighed by timestep                  (calib/moments.c)
  *     make           every layer at the scheme's width, those that may be raised also at 8 bits (calib/make_layers.c)
  *     choose         what the most sensitive layers get more                                 (calib/choose.c)
+ *     blocks         if asked for: rounding anew, block by block                             (calib/blocks.c)
  *     save           the folder                                                              (calib/save.c) */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "calib/blocks.h"
 #include "calib/identity.h"
 #include "calib/quantizer.h"
 #include "calib/save.h"
 
-enum { WINDOWS = 64, CANDIDATES = 3 };
+enum { WINDOWS = 64, CANDIDATES = 3, BLOCK_SAMPLES = 160 };
 
 /* ---- progress: every part has its share of a thousand ---- */
 
 int ht_quantizer_advance(ht_quantizer *q, int share, int64_t done, int64_t total)
 {
     int64_t now = q->before + share * done / (total ? total : 1);
-    return q->options->progress ? q->options->progress(q->options->user, now, 1000) : 0;
+    int64_t all = 1000 + (q->options->blocks ? HT_SHARE_BLOCKS : 0);
+    return q->options->progress ? q->options->progress(q->options->user, now, all) : 0;
 }
 
 static int on_calibrate(void *user, int64_t done, int64_t total)
@@ -186,32 +189,66 @@ static json_t *describe(const ht_quantizer *q, const char *hash)
     const ht_quantize_options *o = q->options;
     json_error_t error;
     json_t *calibration = json_loads(q->calibration.settings, 0, &error);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:s, s:s, s:s, s:i, s:b, s:b, s:s, s:I, s:o}", "quant_method",
-                     "halftone", "version", ht_version(), "scheme", o->scheme ? o->scheme : "w4a8", "layers",
-                     q->scheme.layers, "weights", q->scheme.low.name, "inputs",
+    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:s, s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:I, s:o}",
+                     "quant_method", "halftone", "version", ht_version(), "scheme", o->scheme ? o->scheme : "w4a8",
+                     "layers", q->scheme.layers, "weights", q->scheme.low.name, "inputs",
                      q->scheme.float_inputs ? "float" : q->scheme.input.name, "bits", ht_quantizer_bits(q), "scale",
                      ht_scale_method_name(q->rounding.scale), "rounding", ht_rounding_name(q->rounding.method),
-                     "observer", ht_scale_method_name(q->observer), "groups", o->groups, "dynamic", o->dynamic, "split",
-                     !o->no_split, "source_sha256", hash, "seed", (json_int_t)o->seed, "calibration",
+                     "observer", ht_scale_method_name(q->observer), "temporal", o->temporal ? o->temporal : "cache",
+                     "groups", o->groups, "blocks", o->blocks, "dynamic", o->dynamic, "split", !o->no_split,
+                     "source_sha256", hash, "seed", (json_int_t)o->seed, "calibration",
                      calibration ? calibration : json_object());
+}
+
+/* What is saved, one after the other; codes are those of q. */
+static ht_status collect(ht_quantizer *q)
+{
+    q->layers = ht_alloc_array(q->arena, (size_t)q->products.n, sizeof *q->layers);
+    for (int i = 0; q->layers && i < q->products.n; i++)
+        if (ht_quantizer_layer(q, i))
+            q->layers[q->n_layers++] = *ht_quantizer_layer(q, i);
+    return q->layers ? HT_OK : HT_ERR_MEMORY;
+}
+
+static int on_blocks(void *user, int64_t done, int64_t total)
+{
+    return ht_quantizer_advance(user, HT_SHARE_BLOCKS, done, total);
+}
+
+static ht_status reconstruct_blocks(ht_quantizer *q, const char *path)
+{
+    const ht_quantize_options *o = q->options;
+    const char *hash = NULL;
+    ht_status status = ht_model_identity(q->arena, q->model, &hash);
+    json_t *how = status ? NULL : describe(q, hash);
+    char *identity = how ? json_dumps(how, JSON_COMPACT) : NULL;
+    ht_blocks_options options = {.iterations = o->blocks,
+                                 .samples = BLOCK_SAMPLES,
+                                 .batch = o->batch ? o->batch : 16,
+                                 .threads = o->threads,
+                                 .seed = o->seed,
+                                 .resume = ht_sprintf(q->arena, "%s.unfinished", path),
+                                 .identity = identity,
+                                 .progress = on_blocks,
+                                 .user = q};
+    if (!status && (!identity || !options.resume))
+        status = ht_fail(HT_ERR_MEMORY, "out of memory");
+    if (!status)
+        status = ht_blocks_reconstruct(q->model, &q->calibration, q->layers, q->n_layers, &options, q->losses);
+    free(identity);
+    json_decref(how);
+    return status;
 }
 
 static ht_status save(ht_quantizer *q, const char *path)
 {
     const char *hash = NULL;
-    ht_layer *layers = ht_alloc_array(q->arena, (size_t)q->products.n, sizeof *layers);
-    int n = 0;
-    for (int i = 0; layers && i < q->products.n; i++)
-        if (ht_quantizer_layer(q, i))
-            layers[n++] = *ht_quantizer_layer(q, i);
-    if (!layers)
-        return HT_ERR_MEMORY;
     ht_status status = ht_model_identity(q->arena, q->model, &hash);
     json_t *how = status ? NULL : describe(q, hash);
     if (!status && !how)
         status = ht_fail(HT_ERR_MEMORY, "out of memory");
     if (!status)
-        status = ht_save_quantized(q->model, &(ht_layers){layers, n}, how, path);
+        status = ht_save_quantized(q->model, &(ht_layers){q->layers, q->n_layers}, how, path);
     json_decref(how);
     return status;
 }
@@ -237,6 +274,10 @@ ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const
         status = ht_quantizer_make(&q);
     if (!status)
         status = ht_quantizer_choose(&q);
+    if (!status)
+        status = collect(&q);
+    if (!status && q.options->blocks)
+        status = reconstruct_blocks(&q, path);
     if (!status)
         status = save(&q, path);
     for (int i = 0; q.arenas && i < q.products.n; i++)

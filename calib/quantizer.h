@@ -5,7 +5,13 @@
 #include "calib/layer_maker.h"
 
 /* Shares of the work, in thousandths: what progress tells. */
-enum { HT_SHARE_CALIBRATE = 200, HT_SHARE_MOMENTS = 200, HT_SHARE_MAKE = 400, HT_SHARE_CHOOSE = 200 };
+enum {
+    HT_SHARE_CALIBRATE = 200,
+    HT_SHARE_MOMENTS = 200,
+    HT_SHARE_MAKE = 400,
+    HT_SHARE_CHOOSE = 200,
+    HT_SHARE_BLOCKS = 9000
+};
 
 typedef struct ht_made {
     ht_layer layer;
@@ -26,7 +32,10 @@ typedef struct ht_quantizer {
     ht_input_moments *moments; /* [n] */
     double *weights;           /* [groups] */
     ht_made *low, *wide;       /* [n]: at the scheme's width, and at 8 bits */
-    int before;                /* thousandths that are done */
+    ht_layer *layers;          /* [n_layers]: what is saved */
+    int n_layers;
+    double losses[2]; /* of blocks before and after reconstruction */
+    int before;       /* thousandths that are done */
 } ht_quantizer;
 
 /* Tell progress that `done` of `total` of a step that has this share are done; nonzero: the caller wants to stop. */

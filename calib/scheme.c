@@ -117,7 +117,7 @@ ht_choice ht_scheme_choice(const ht_scheme *s, const ht_product *p)
     else if (is_temporal(p) && s->temporal == HT_TEMPORAL_CACHE)
         c = (ht_choice){.width = HT_WIDTH_WIDE, .float_input = true};
     else if (is_temporal(p))
-        c.may_widen = false;
+        c = (ht_choice){.width = HT_WIDTH_LOW, .may_cache = s->temporal == HT_TEMPORAL_SELECT};
     c.float_input |= s->float_inputs;
     return c;
 }

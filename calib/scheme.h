@@ -28,6 +28,7 @@ typedef struct ht_choice {
     ht_width width;
     bool float_input;
     bool may_widen; /* under the budget */
+    bool may_cache; /* if its features would be disturbed */
 } ht_choice;
 
 /* What a layer set says of a product, before the budget. */

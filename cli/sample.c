@@ -16,7 +16,7 @@
 #include "cli/text.h"
 
 typedef struct sample_settings {
-    const char *model, *output;
+    const char *model, *output, *beside;
     int64_t n, first, total, steps, batch;
     const char *sampler, *spacing, *rng;
     double eta;
@@ -29,11 +29,15 @@ typedef struct sample_settings {
 
 #define AT(member) .at = offsetof(sample_settings, member)
 
+enum { MOST_BESIDE = 4096 };
+
 /* clang-format off */
 static const option sample_options[] = {
     {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, in the layout of diffusers"},
     {.name = "output", .letter = 'o', .argument = "PATH", .type = OPTION_TEXT, AT(output), .initial = "halftone.png",
      .help = "X.png: one picture, a grid if n > 1; a folder or DIR/: one PNG an image"},
+    {.name = "beside", .argument = "MODEL", .type = OPTION_TEXT, AT(beside), .record = "Beside",
+     .help = "draw the same noise with another model too, to the right of the first, in one grid"},
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
      .help = "model evaluations an image; --spacing uniform can take a few more"},
     {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
@@ -109,6 +113,9 @@ static int check_settings(const job *j)
     if (s->total && !strcmp(s->rng, "philox"))
         return options_wrong(&sample_command,
                              "--total is for --rng torch-cpu and torch-cuda; philox draws each image by itself");
+    if (s->beside && (j->to_folder || s->n > MOST_BESIDE))
+        return options_wrong(&sample_command, "--beside makes one grid of at most %d images a model: -o NAME.png",
+                             MOST_BESIDE);
     if (!j->to_folder && !ends_with_png(s->output) && !is_special(s->output))
         return options_wrong(&sample_command,
                              "--output %.200s: pictures are PNG: NAME.png, or FOLDER/ for one file an image",
@@ -265,6 +272,72 @@ static int on_image(void *user, int64_t index, const float *image)
     return interrupt_signal() || write_picture(j, output_file(&j->out, index), index, 1, image);
 }
 
+/* ---- two models beside one another ---- */
+
+/* What the other model draws of the same noise, in images of malloc; NULL after a line on stderr. */
+static float *draw_other(job *j, ht_sample_options *options)
+{
+    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
+    float *images = calloc((size_t)j->s.n, image * sizeof *images);
+    ht_model *model = NULL;
+    ht_session *session = NULL;
+    ht_model_info info;
+    ht_session_options how = run_session_options(&j->s.run);
+    how.batch = (int)(j->s.n < j->s.batch ? j->s.n : j->s.batch);
+    how.height = j->running.height;
+    how.width = j->running.width;
+    ht_status status = images ? ht_model_open(j->s.beside, NULL, &model) : HT_ERR_MEMORY;
+    if (!status) {
+        ht_model_get_info(model, &info);
+        status = ht_session_open(model, &how, &session);
+    }
+    bool fits = !status && info.in_channels == j->info.in_channels && info.takes_class == j->info.takes_class;
+    if (fits)
+        status = ht_sample(session, options, j->s.first, j->s.n, images);
+    progress_end(&j->bar);
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        j->write_failed = interrupted(j);
+    else if (status)
+        j->write_failed = report_failure();
+    else if (!fits)
+        j->write_failed = report("%s: draws other samples than %s", j->s.beside, j->s.model);
+    ht_session_close(session);
+    ht_model_close(model);
+    if (j->write_failed) {
+        free(images);
+        return NULL;
+    }
+    return images;
+}
+
+/* Rows of the first model's images with the other's to the right, as one grid. */
+static void write_both(job *j, const float *other)
+{
+    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels,
+           n = (size_t)j->s.n;
+    size_t columns = (size_t)ceil(sqrt((double)n)), rows = (n + columns - 1) / columns;
+    float *both = calloc(2 * rows * columns, image * sizeof *both);
+    char *text = picture_text(j, j->s.first, j->s.n);
+    for (size_t i = 0; both && i < n; i++) {
+        float *to = both + (i / columns * 2 * columns + i % columns) * image;
+        memcpy(to, j->images + i * image, image * sizeof *both);
+        memcpy(to + columns * image, other + i * image, image * sizeof *both);
+    }
+    if (!both || !text)
+        j->write_failed = report("out of memory for %zu images", 2 * n);
+    else if (ht_image_save_grid(j->s.output, both, (int64_t)(2 * rows * columns), j->running.height, j->running.width,
+                                j->info.in_channels, (int)(2 * columns), text))
+        j->write_failed = report_failure();
+    else
+        j->written = j->s.n;
+    if (!j->write_failed)
+        json_array_append_new(j->files, text_json(j->s.output));
+    free(text);
+    free(both);
+}
+
+/* ---- drawing ---- */
+
 static ht_status draw(job *j)
 {
     const sample_settings *s = &j->s;
@@ -281,9 +354,17 @@ static ht_status draw(job *j)
                                  .deliver = j->to_folder ? on_image : NULL,
                                  .user = j};
     ht_status status = ht_sample(j->session, &options, s->first, s->n, j->images);
-    if (!status && !j->to_folder)
+    if (status || j->to_folder)
+        return status;
+    if (!s->beside) {
         write_picture(j, s->output, s->first, s->n, j->images);
-    return status;
+        return HT_OK;
+    }
+    float *other = draw_other(j, &options);
+    if (other)
+        write_both(j, other);
+    free(other);
+    return HT_OK;
 }
 
 /* ---- the command ---- */
