@@ -104,7 +104,7 @@ demo:
 	@$(MAKE) $(AGAIN) all
 	@mkdir -p out
 	$(B)/halftone sample models/cifar10-w4a8 -n 64 --steps 50 -o out/cifar10-w4a8.png
-	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --first 64 --steps 50 -o out/beside.png
+	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --steps 50 -o out/beside.png
 
 test:
 	@tools/deps.sh

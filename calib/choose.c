@@ -13,9 +13,9 @@
 
 enum { TRIAL_IMAGES = 1, TRIAL_TIMESTEPS = 7 };
 
-static const double DEFAULT_BITS = 4.7;
-static const double FLOAT_WORK = 0.03;  /* of all multiply-accumulates, with inputs that stay floats */
-static const double FLOAT_ERROR = 0.02; /* of the noise of all inputs, that a layer's must have to be worth it */
+static const double DEFAULT_BITS = 4.68; /* with which the CIFAR-10 model is 0.30 of its size in float16 */
+static const double FLOAT_WORK = 0.03;   /* of all multiply-accumulates, with inputs that stay floats */
+static const double FLOAT_ERROR = 0.02;  /* of the noise of all inputs, that a layer's must have to be worth it */
 
 /* ---- measuring ---- */
 

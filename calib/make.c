@@ -36,6 +36,20 @@ ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_vi
     return status;
 }
 
+ht_status ht_calibration_run_timesteps(const ht_calibration *c, ht_session *session, ht_visit *visit, void *user)
+{
+    const ht_input_table groups = {.groups = c->groups, .timesteps = c->timesteps};
+    int last = ht_session_model(session)->schedule.num_train_timesteps;
+    ht_status status = HT_OK;
+    for (int i = 0; !status && i < last; i++) {
+        float t = (float)i;
+        status = ht_session_set_timesteps(session, 1, &t); /* runs the {t} stage */
+        if (!status)
+            status = visit(user, session, ht_input_group(&groups, t), 0, 0);
+    }
+    return status;
+}
+
 /* ---- observing ---- */
 
 typedef struct observer {
@@ -45,17 +59,14 @@ typedef struct observer {
     const bool *once;        /* [n_inputs]: depends on {t} alone, the same for every batch of a timestep */
     float *room;             /* of the largest value */
     int64_t done, total;
-    int last_group;
 } observer;
 
-static ht_status observe_batch(void *user, ht_session *session, int group, int64_t first, int n)
+static ht_status observe(observer *o, ht_session *session, int group, bool once)
 {
-    observer *o = user;
     ht_calibration *c = o->calibration;
     ht_status status = HT_OK;
-    (void)first;
     for (int i = 0; !status && i < c->n_inputs; i++) {
-        if (o->once[i] && group == o->last_group)
+        if (o->once[i] != once)
             continue;
         status = ht_session_read(session, o->values[i], o->room);
         size_t count = (size_t)ht_session_value_count(session, o->values[i]);
@@ -63,7 +74,20 @@ static ht_status observe_batch(void *user, ht_session *session, int group, int64
             return ht_fail(HT_ERR_FORMAT, "%s: its input is not finite at timestep %g", c->inputs[i].name,
                            (double)c->timesteps[group]);
     }
-    o->last_group = group;
+    return status;
+}
+
+static ht_status observe_timestep(void *user, ht_session *session, int group, int64_t first, int n)
+{
+    (void)first, (void)n;
+    return observe(user, session, group, true);
+}
+
+static ht_status observe_batch(void *user, ht_session *session, int group, int64_t first, int n)
+{
+    observer *o = user;
+    (void)first;
+    ht_status status = observe(o, session, group, false);
     o->done += n;
     if (!status && o->options->progress && o->options->progress(o->options->user, o->done, o->total))
         status = ht_fail(HT_ERR_CANCELLED, "calibration was cancelled");
@@ -106,7 +130,7 @@ static ht_status list_inputs(ht_arena *arena, const ht_session *session, observe
     return o->room ? HT_OK : HT_ERR_MEMORY;
 }
 
-static ht_status observe(ht_arena *arena, ht_model *model, const ht_calibrate_options *options, observer *o)
+static ht_status observe_all(ht_arena *arena, ht_model *model, const ht_calibrate_options *options, observer *o)
 {
     ht_session *session = NULL;
     ht_session_options how = {.batch = options->batch, .threads = options->threads};
@@ -115,6 +139,8 @@ static ht_status observe(ht_arena *arena, ht_model *model, const ht_calibrate_op
         status = list_inputs(arena, session, o);
     if (!status)
         status = ht_calibration_run(o->calibration, session, observe_batch, o);
+    if (!status)
+        status = ht_calibration_run_timesteps(o->calibration, session, observe_timestep, o);
     ht_session_close(session);
     return status;
 }
@@ -181,7 +207,7 @@ ht_status ht_calibration_make(ht_arena *arena, ht_model *model, const ht_calibra
                               ht_calibration *calibration)
 {
     ht_calibrate_options o = options ? *options : (ht_calibrate_options){0};
-    observer watch = {.options = &o, .calibration = calibration, .last_group = -1};
+    observer watch = {.options = &o, .calibration = calibration};
     int distribution = 0;
     *calibration = (ht_calibration){0};
     ht_status status = check(model, &o, &distribution);
@@ -197,7 +223,7 @@ ht_status ht_calibration_make(ht_arena *arena, ht_model *model, const ht_calibra
         images = calibration->counts[g] > images ? calibration->counts[g] : images;
     watch.done = (int64_t)images * o.steps;
     watch.total = watch.done + calibration->samples;
-    return status ? status : observe(arena, model, &o, &watch);
+    return status ? status : observe_all(arena, model, &o, &watch);
 }
 
 /* ---- looking at one ---- */

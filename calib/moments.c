@@ -12,7 +12,6 @@ typedef struct gatherer {
     ht_input_moments *moments;
     const ht_value **values; /* [n]: the gram, or the input of what depends on {t} alone */
     float *room;
-    int last_group;
     int64_t done;
 } gatherer;
 
@@ -32,27 +31,36 @@ static void add_rows(ht_input_moments *m, const float *x, int64_t rows, float we
         }
 }
 
+static ht_status add_timestep(void *user, ht_session *session, int group, int64_t first, int n)
+{
+    gatherer *a = user;
+    ht_status status = HT_OK;
+    (void)group, (void)first, (void)n;
+    for (int i = 0; !status && i < a->products->n; i++) {
+        ht_input_moments *m = &a->moments[i];
+        if (!is_temporal(&a->products->product[i]))
+            continue;
+        status = ht_session_read(session, a->values[i], a->room);
+        if (!status)
+            add_rows(m, a->room, ht_session_value_count(session, a->values[i]) / m->k, 1);
+    }
+    return status;
+}
+
 static ht_status add_batch(void *user, ht_session *session, int group, int64_t first, int n)
 {
     gatherer *a = user;
     ht_status status = HT_OK;
+    float weight = (float)a->options->weights[group];
     (void)first;
     for (int i = 0; !status && i < a->products->n; i++) {
         ht_input_moments *m = &a->moments[i];
-        bool temporal = is_temporal(&a->products->product[i]);
-        float weight = temporal ? 1 : (float)a->options->weights[group];
-        if (temporal && group == a->last_group)
+        if (is_temporal(&a->products->product[i]))
             continue;
         status = ht_session_read(session, a->values[i], a->room);
-        if (status)
-            break;
-        if (temporal)
-            add_rows(m, a->room, ht_session_value_count(session, a->values[i]) / m->k, weight);
-        else
-            for (int64_t k = 0; k < m->k * m->k; k++)
-                m->h[k] += weight * a->room[k];
+        for (int64_t k = 0; !status && k < m->k * m->k; k++)
+            m->h[k] += weight * a->room[k];
     }
-    a->last_group = group;
     a->done += n;
     if (!status && a->options->progress && a->options->progress(a->options->user, a->done, a->calibration->samples))
         status = ht_fail(HT_ERR_CANCELLED, "quantization was cancelled");
@@ -97,8 +105,7 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
                                   const ht_products *products, const ht_input_moments_options *options,
                                   ht_input_moments *moments)
 {
-    gatherer a = {
-        .calibration = calibration, .products = products, .options = options, .moments = moments, .last_group = -1};
+    gatherer a = {.calibration = calibration, .products = products, .options = options, .moments = moments};
     ht_session *session = NULL;
     ht_session_options how = {.batch = options->batch, .threads = options->threads};
     ht_session_extras extras = {.observe = {.inputs = true, .windows = options->windows}};
@@ -107,6 +114,8 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
         status = find_values(arena, ht_session_graph(session), &a);
     if (!status)
         status = ht_calibration_run(calibration, session, add_batch, &a);
+    if (!status)
+        status = ht_calibration_run_timesteps(calibration, session, add_timestep, &a);
     ht_session_close(session);
     return status;
 }

@@ -5,8 +5,7 @@
 #include <stdlib.h>
 
 typedef struct features {
-    const char **names; /* of the layers that depend on {t} alone, NULL-terminated */
-    int *product;       /* [names] */
+    int *product; /* [n]: of the products that depend on {t} alone */
     int n;
 } features;
 
@@ -17,42 +16,40 @@ static bool is_temporal(const ht_product *p)
 
 static ht_status list(ht_arena *arena, const ht_products *products, features *f)
 {
-    f->names = ht_alloc_array(arena, (size_t)products->n + 1, sizeof(char *));
     f->product = ht_alloc_array(arena, (size_t)products->n + 1, sizeof *f->product);
-    if (!f->names || !f->product)
-        return HT_ERR_MEMORY;
-    for (int i = 0; i < products->n; i++)
-        if (is_temporal(&products->product[i])) {
-            f->product[f->n] = i;
-            f->names[f->n++] = products->product[i].name;
-        }
-    return HT_OK;
+    for (int i = 0; f->product && i < products->n; i++)
+        if (is_temporal(&products->product[i]))
+            f->product[f->n++] = i;
+    return f->product ? HT_OK : HT_ERR_MEMORY;
+}
+
+/* What the product of this weight makes. */
+static const ht_value *output_of(const ht_graph *g, const ht_product *p)
+{
+    for (int i = 0; i < ht_graph_ops(g); i++) {
+        const ht_op *op = ht_graph_op(g, i);
+        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == p->weight)
+            return op->out;
+    }
+    return NULL;
 }
 
 /* Rows of all layers, timestep after timestep: rows[layer] [groups][channels]. */
-static ht_status gather(ht_model *model, const ht_calibration *c, const features *f, const ht_layers *layers,
-                        float **rows)
+static ht_status gather(ht_model *model, const ht_calibration *c, const ht_products *products, const features *f,
+                        const ht_layers *layers, float **rows)
 {
     ht_session *session = NULL;
-    size_t pixels = (size_t)c->height * (size_t)c->width;
-    float *out = malloc(pixels * (size_t)model->info.out_channels * sizeof *out);
-    ht_cond cond = {.class_labels = c->class_labels};
-    ht_session_extras extras = {.taps = f->names, .layers = layers};
-    ht_status status = out ? ht_session_open_with(model, &(ht_session_options){.batch = 1}, &extras, &session)
-                           : ht_fail(HT_ERR_MEMORY, "out of memory for a sample");
-    if (!status)
-        status = ht_session_set_timesteps(session, c->groups, c->timesteps);
-    if (!status)
-        status = ht_session_set_cond(session, 1, &cond);
+    ht_session_extras extras = {.observe = {.outputs = true}, .layers = layers};
+    ht_status status = ht_session_open_with(model, &(ht_session_options){.batch = 1}, &extras, &session);
     for (int g = 0; !status && g < c->groups; g++) {
-        status = ht_session_step(session, g, c->sample, out); /* the row is there after a step that read it */
+        status = ht_session_set_timesteps(session, 1, &c->timesteps[g]);
         for (int i = 0; !status && i < f->n; i++) {
-            const ht_value *v = ht_graph_find(ht_session_graph(session), f->names[i]);
-            status = ht_session_read(session, v, rows[i] + (size_t)g * (size_t)ht_value_count(v));
+            const ht_value *v = output_of(ht_session_graph(session), &products->product[f->product[i]]);
+            if (v && v->dtype == HT_F32)
+                status = ht_session_read(session, v, rows[i] + (size_t)g * (size_t)ht_value_count(v));
         }
     }
     ht_session_close(session);
-    free(out);
     return status;
 }
 
@@ -78,10 +75,10 @@ ht_status ht_temporal_errors(ht_model *model, const ht_calibration *calibration,
     if (!status) {
         have = room_for(arena, products, &f, calibration->groups);
         want = room_for(arena, products, &f, calibration->groups);
-        status = have && want ? gather(model, calibration, &f, layers, have) : HT_ERR_MEMORY;
+        status = have && want ? gather(model, calibration, products, &f, layers, have) : HT_ERR_MEMORY;
     }
     if (!status)
-        status = gather(model, calibration, &f, &none, want);
+        status = gather(model, calibration, products, &f, &none, want);
     for (int i = 0; i < products->n; i++)
         error[i] = 0;
     for (int i = 0; !status && i < f.n; i++) {

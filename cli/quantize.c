@@ -26,7 +26,7 @@ static const option quantize_options[] = {
      .choices = "w4a8|w8a8|w4a32|w8a32|w4a6|w4a4|fp8|fp4|fp4a8|mxfp4|nvfp4|nvint4", .record = "Scheme", .help = "what weights and inputs become"},
     {.name = "layers", .argument = "SET", .type = OPTION_CHOICE, AT(layers), .initial = "default", .choices = "default|all|tfmq",
      .record = "Layers", .help = "which layers, at what width: see below"},
-    {.name = "bits", .argument = "B", .type = OPTION_REAL, AT(bits), .min = 1, .max = 16, .initial = "4.7",
+    {.name = "bits", .argument = "B", .type = OPTION_REAL, AT(bits), .min = 1, .max = 16, .initial = "4.68",
      .record = "Bits", .help = "a weight, on average, that layers at 8 bits may raise it to"},
     {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, AT(calib), .help = "of halftone calibrate; default: calibrate with its defaults"},
     {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, AT(rounding), .initial = "gptq+descent",

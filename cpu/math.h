@@ -45,9 +45,27 @@ static inline float ht_exp_f32(float x)
     return p * power;
 }
 
+/* 1 / d of 1 <= d < 2^127, within 2 ulp: from the bits of d an estimate that is 12 % off, then three steps of Newton's
+ * method, which square the error.  A division takes as long as all the rest of SiLU, and the processors' own estimates
+ * differ from one another. */
+#define HT_RECIPROCAL 0x7ef311c7
+
+static inline float ht_reciprocal_f32(float d)
+{
+    uint32_t bits;
+    float r;
+    memcpy(&bits, &d, sizeof bits);
+    bits = HT_RECIPROCAL - bits;
+    memcpy(&r, &bits, sizeof r);
+    r = fmaf(r, fmaf(-d, r, 1.0f), r);
+    r = fmaf(r, fmaf(-d, r, 1.0f), r);
+    return fmaf(r, fmaf(-d, r, 1.0f), r);
+}
+
 static inline float ht_silu_f32(float x)
 {
-    return x / (1.0f + ht_exp_f32(-x));
+    float e = ht_exp_f32(-x);
+    return x * ht_reciprocal_f32(1.0f + e);
 }
 
 #endif

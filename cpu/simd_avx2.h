@@ -2,6 +2,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "cpu/math.h"
+
 typedef __m256 vf;
 enum { LANES = 8, TILE_VECTORS = 2 };
 #define EVERY_TILE_WIDTH(T, rows) T(rows, 1) T(rows, 2)
@@ -65,4 +67,10 @@ static inline void vf_store_codes(uint8_t *to, vf v, vf inv, vf zero, vf levels)
     __m256i codes = _mm256_cvtps_epi32(y);
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
+}
+
+/* The first estimate of ht_reciprocal_f32 (cpu/math.h). */
+static inline vf vf_reciprocal_bits(vf d)
+{
+    return _mm256_castsi256_ps(_mm256_sub_epi32(_mm256_set1_epi32(HT_RECIPROCAL), _mm256_castps_si256(d)));
 }

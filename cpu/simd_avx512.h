@@ -2,6 +2,8 @@
 #include <immintrin.h>
 #include <stdint.h>
 
+#include "cpu/math.h"
+
 typedef __m512 vf;
 enum { LANES = 16, TILE_VECTORS = 4 };
 #define EVERY_TILE_WIDTH(T, rows) T(rows, 1) T(rows, 2) T(rows, 3) T(rows, 4)
@@ -63,4 +65,10 @@ static inline void vf_store_codes(uint8_t *to, vf v, vf inv, vf zero, vf levels)
     vf y = _mm512_add_ps(_mm512_roundscale_ps(_mm512_mul_ps(v, inv), _MM_FROUND_TO_NEAREST_INT), zero);
     y = _mm512_min_ps(_mm512_max_ps(y, _mm512_setzero_ps()), levels);
     _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(_mm512_cvtps_epi32(y)));
+}
+
+/* The first estimate of ht_reciprocal_f32 (cpu/math.h). */
+static inline vf vf_reciprocal_bits(vf d)
+{
+    return _mm512_castsi512_ps(_mm512_sub_epi32(_mm512_set1_epi32(HT_RECIPROCAL), _mm512_castps_si512(d)));
 }

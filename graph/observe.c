@@ -30,7 +30,7 @@ void ht_graph_add_observers(ht_graph *g)
     int n = g->n_ops;
     for (int i = 0; i < n && !g->status; i++) {
         const ht_op *op = g->ops[i];
-        if (!(ht_op_rows[op->kind].traits & HT_HAS_EPILOGUE))
+        if (!(ht_op_rows[op->kind].traits & HT_HAS_EPILOGUE) || !op->in[HT_IN_WEIGHT]) /* absorbed by another */
             continue;
         if (g->observe.inputs)
             for (int slot = HT_IN_X; slot <= HT_IN_X2; slot++)

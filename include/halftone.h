@@ -268,7 +268,7 @@ typedef struct ht_quantize_options {
     const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
     const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
     const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
-    double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.7 */
+    double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
     const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
     const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
