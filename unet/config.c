@@ -227,11 +227,23 @@ static void read_class(ht_json *j, ht_unet2d_config *c)
     c->num_class_embeds = c->class_embed == HT_CLASS_TABLE ? n : 0;
 }
 
+/* What other libraries quantized needs their code to be read; ours says all in the weights file (quant/file.c). */
+static void read_quantization(ht_json *j)
+{
+    const json_t *found = json_object_get(j->object, "quantization_config");
+    const char *method = json_string_value(json_object_get(found, "quant_method"));
+    if (!j->status && found && !json_is_null(found) && (!method || strcmp(method, "halftone") != 0))
+        j->status = ht_fail(HT_ERR_UNSUPPORTED,
+                            "%s: quantization_config is of %s; this version reads models that halftone quantized",
+                            j->where, method ? method : "no quant_method");
+}
+
 ht_status ht_unet2d_config_read(const json_t *object, const char *where, ht_unet2d_config *config)
 {
     ht_json j = {.object = object, .where = where};
     ht_unet2d_config c = {0};
     ht_json_allow(&j, "UNet2DModel", known_keys);
+    read_quantization(&j);
     read_sample_size(&j, &c);
     c.in_channels = ht_json_int(&j, "in_channels", 3, 1, HT_UNET_MAX_CHANNELS);
     c.out_channels = ht_json_int(&j, "out_channels", 3, 1, HT_UNET_MAX_CHANNELS);
