@@ -66,8 +66,6 @@ typedef struct recorder {
     const char *const *names; /* NULL-terminated */
     float **to;               /* each [samples,...] */
     int64_t samples;
-    float *room;
-    ht_arena *arena;
 } recorder;
 
 static ht_status record_one(recorder *r, ht_session *session, int i, int64_t first, int n)
@@ -100,7 +98,7 @@ static ht_status record_batch(void *user, ht_session *session, int group, int64_
 static ht_status record(walker *w, const ht_layers *layers, const char *const *names, float **to)
 {
     static const ht_layers none = {0};
-    recorder r = {.names = names, .to = to, .samples = w->set.samples, .arena = w->arena};
+    recorder r = {.names = names, .to = to, .samples = w->set.samples};
     ht_session *session = NULL;
     ht_session_options how = {.batch = w->options->batch, .threads = w->options->threads};
     ht_session_extras extras = {.taps = names, .layers = layers ? layers : &none};
@@ -165,9 +163,9 @@ static ht_status choose_codes(walker *w, const ht_region *region, float *const *
     ht_status status = ht_reconstruct(region, &layers, &data, &how, &report);
     if (!status && w->losses) {
         const ht_value *out = region->output;
-        size_t channels = (size_t)out->shape[out->ndim - 1], each = (size_t)(ht_value_count(out) / out->shape[0]);
+        int64_t each = ht_value_count(out) / out->shape[0], positions = each / out->shape[out->ndim - 1];
         double signal =
-            power_of(targets, (size_t)w->set.samples * each) / ((double)w->set.samples * (double)(each / channels));
+            power_of(targets, (size_t)(w->set.samples * each)) / ((double)w->set.samples * (double)positions);
         w->losses[0] += report.before / signal;
         w->losses[1] += (report.kept ? report.before : report.after) / signal;
     }
@@ -216,30 +214,49 @@ static ht_status keep(const walker *w)
     return status;
 }
 
-/* Codes and scales of what was done before; returns the blocks that are, 0 if there is nothing of this run. */
+/* Whether a layer of an earlier run is this one but for its codes. */
+static bool same_but_codes(const ht_layer *a, const ht_layer *b)
+{
+    bool same = a && a->ndim == b->ndim && a->parts == b->parts && !strcmp(a->format.name, b->format.name) &&
+                !memcmp(a->shape, b->shape, (size_t)a->ndim * sizeof *a->shape);
+    for (int p = 0; same && p < b->parts; p++) {
+        ht_matrix m = ht_layer_matrix(b, p);
+        ht_format_sizes sizes;
+        same = a->part[p].count == b->part[p].count && !ht_format_measure(&b->format, &m, &sizes) &&
+               !memcmp(a->part[p].weight.scales, b->part[p].weight.scales, sizes.scale_bytes);
+    }
+    return same;
+}
+
+static void take_codes(ht_layer *layer, const ht_layer *from)
+{
+    for (int p = 0; p < layer->parts; p++) {
+        ht_matrix m = ht_layer_matrix(layer, p);
+        ht_format_sizes sizes;
+        if (!ht_format_measure(&layer->format, &m, &sizes))
+            memcpy(layer->part[p].weight.codes, from->part[p].weight.codes, sizes.code_bytes);
+    }
+}
+
+/* Codes of what was done before; returns the blocks that are, 0 if there is nothing of this very run. */
 static int go_on(walker *w)
 {
     ht_safetensors *file = NULL;
-    ht_layers before;
-    int done = 0;
+    ht_layers before = {0};
+    long done = 0;
     if (!w->options->resume || access(w->options->resume, R_OK) || ht_safetensors_open(w->options->resume, &file))
         return 0;
     const char *identity = ht_safetensors_metadata(file, "identity"), *blocks = ht_safetensors_metadata(file, "blocks");
     if (identity && blocks && !strcmp(identity, w->options->identity) && !ht_layers_read(w->arena, file, &before))
-        done = atoi(blocks);
-    for (int i = 0; done && i < w->n; i++) {
-        const ht_layer *layer = ht_layers_find(&before, w->layers[i].name);
-        for (int p = 0; layer && p < layer->parts; p++) {
-            ht_matrix m = ht_layer_matrix(layer, p);
-            ht_format_sizes sizes;
-            if (strcmp(layer->format.name, w->layers[i].format.name) != 0 ||
-                ht_format_measure(&layer->format, &m, &sizes))
-                continue;
-            memcpy(w->layers[i].part[p].weight.codes, layer->part[p].weight.codes, sizes.code_bytes);
-        }
-    }
+        done = strtol(blocks, NULL, 10);
+    for (int i = 0; done && i < w->n; i++)
+        if (!same_but_codes(ht_layers_find(&before, w->layers[i].name), &w->layers[i]))
+            done = 0;
+    done = done < 0 || done > w->n_regions ? 0 : done;
+    for (int i = 0; done && i < w->n; i++)
+        take_codes(&w->layers[i], ht_layers_find(&before, w->layers[i].name));
     ht_safetensors_close(file);
-    return done < w->n_regions ? done : w->n_regions;
+    return (int)done;
 }
 
 ht_status ht_blocks_reconstruct(ht_model *model, const ht_calibration *calibration, ht_layer *layers, int n,
@@ -262,8 +279,6 @@ ht_status ht_blocks_reconstruct(ht_model *model, const ht_calibration *calibrati
         if (!status && options->resume)
             status = keep(&w);
     }
-    if (!status && options->resume)
-        unlink(options->resume);
     ht_session_close(floats);
     ht_arena_free(arena);
     return status;

@@ -9,7 +9,7 @@ typedef struct ht_blocks_options {
     int samples;    /* of the calibration set, evenly spread */
     int batch, threads;
     uint64_t seed;
-    const char *resume;   /* a file that keeps what is done, removed at the end; NULL: none */
+    const char *resume;   /* a file that keeps what is done; NULL: none.  Who saved the layers removes it */
     const char *identity; /* of everything that the result depends on: another's file is not gone on with */
     ht_progress progress; /* of blocks, in thousandths; may be NULL */
     void *user;

@@ -55,9 +55,6 @@ ht_status ht_calibration_read(ht_arena *arena, const ht_model *model, const char
 
 const ht_observed *ht_calibration_find(const ht_calibration *c, const char *layer, int slot); /* NULL if absent */
 
-/* The images of group g, count of them at a time: x and, if the model takes classes, cond->class_labels, borrowed. */
-const float *ht_calibration_images(const ht_calibration *c, int group, ht_cond *cond);
-
 /* Steps of calibration: run all samples, batch by batch, one timestep a batch, through a session; visit is called after
  * every batch with the group, the first sample and their number. */
 typedef ht_status ht_visit(void *user, ht_session *session, int group, int64_t first, int n);

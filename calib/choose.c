@@ -162,7 +162,7 @@ static ht_status choose_widths(ht_quantizer *q)
     int used = 0, candidates = 0;
     ht_status status = error && gains ? start_trial(q, &t) : HT_ERR_MEMORY;
     for (int i = 0; !status && i < q->products.n; i++) {
-        const ht_product *p = &q->products.product[i];
+        const ht_model_product *p = &q->products.product[i];
         bool widens = ht_quantizer_may_widen(q, i);
         weights += (double)p->weights;
         if (widens) {
@@ -242,7 +242,7 @@ double ht_quantizer_bits(const ht_quantizer *q)
 {
     double bits = 0, weights = 0;
     for (int i = 0; i < q->products.n; i++) {
-        const ht_product *p = &q->products.product[i];
+        const ht_model_product *p = &q->products.product[i];
         const ht_layer *layer = ht_quantizer_layer(q, i);
         bits += (layer ? ht_layer_bits(layer) : ht_dtype_bits(p->weight->dtype)) * (double)p->weights;
         weights += (double)p->weights;

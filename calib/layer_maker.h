@@ -7,7 +7,7 @@
 #include "quant/round.h"
 
 typedef struct ht_layer_request {
-    const ht_product *product;
+    const ht_model_product *product;
     const ht_format *format;
     const ht_format *input; /* NULL: inputs stay floats */
     bool dynamic, split;

@@ -120,7 +120,7 @@ static ht_status list_inputs(ht_arena *arena, const ht_session *session, observe
             in->by_step = ht_alloc_array(arena, (size_t)c->groups, sizeof *in->by_step);
             if (!in->name || !in->by_step)
                 return HT_ERR_MEMORY;
-            once[c->n_inputs] = ht_stage_of(op->in[slot]->deps) != HT_STAGE_STEP;
+            once[c->n_inputs] = ht_stage_of(op->in[slot]->deps) == HT_STAGE_T;
             o->values[c->n_inputs++] = op->in[slot];
             largest = ht_value_count(op->in[slot]) > largest ? ht_value_count(op->in[slot]) : largest;
         }

@@ -15,7 +15,7 @@ typedef struct gatherer {
     int64_t done;
 } gatherer;
 
-static bool is_temporal(const ht_product *p)
+static bool is_temporal(const ht_model_product *p)
 {
     return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
 }
@@ -84,7 +84,7 @@ static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
     if (!a->values)
         return HT_ERR_MEMORY;
     for (int i = 0; i < a->products->n; i++) {
-        const ht_product *p = &a->products->product[i];
+        const ht_model_product *p = &a->products->product[i];
         const ht_op *op = find_op(g, p->weight);
         char *name = ht_sprintf(arena, "%s.gram", p->weight->name);
         a->values[i] = is_temporal(p) && op ? op->in[HT_IN_X] : name ? ht_graph_find(g, name) : NULL;

@@ -8,7 +8,8 @@
 
 const char *ht_role_name(ht_role role)
 {
-    static const char *const names[] = {"plain", "first", "last", "shortcut", "down", "temporal", "temporal_first"};
+    static const char *const names[] = {"plain", "first",    "last",           "shortcut",
+                                        "down",  "temporal", "temporal_first", "condition"};
     return names[role];
 }
 
@@ -23,10 +24,13 @@ static const ht_value *source(const ht_value *v)
 static ht_role role_of(const ht_graph *g, const ht_op *op)
 {
     const ht_value *x = source(op->in[HT_IN_X]);
-    if (ht_stage_of(op->out->deps) != HT_STAGE_STEP) {
+    ht_stage stage = ht_stage_of(op->out->deps);
+    if (stage == HT_STAGE_T) {
         const ht_op *maker = x->producer;
         return maker && maker->kind == HT_OP_timestep_embedding ? HT_ROLE_TEMPORAL_FIRST : HT_ROLE_TEMPORAL;
     }
+    if (stage != HT_STAGE_STEP)
+        return HT_ROLE_CONDITION;
     if (!x->producer)
         return HT_ROLE_FIRST;
     if (source(ht_graph_output(g)) == op->out)
@@ -45,22 +49,22 @@ static bool follows(const ht_op *op, const ht_value *first)
     return x == first;
 }
 
-static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, ht_product *p)
+static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, ht_model_product *p)
 {
     const ht_value *w = op->in[HT_IN_WEIGHT], *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
     size_t n = strlen(w->name), end = strlen(".weight");
-    *p = (ht_product){.role = role_of(g, op),
-                      .weight = w->data,
-                      .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
-                      .weights = ht_value_count(w),
-                      .macs = ht_op_macs(op)};
+    *p = (ht_model_product){.role = role_of(g, op),
+                            .weight = w->data,
+                            .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
+                            .weights = ht_value_count(w),
+                            .macs = ht_op_macs(op)};
     p->name = ht_sprintf(arena, "%.*s", (int)(n > end && !strcmp(w->name + n - end, ".weight") ? n - end : n), w->name);
     return p->name ? HT_OK : HT_ERR_MEMORY;
 }
 
 ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *products)
 {
-    ht_product *all = ht_alloc_array(arena, (size_t)ht_graph_ops(g), sizeof *all);
+    ht_model_product *all = ht_alloc_array(arena, (size_t)ht_graph_ops(g), sizeof *all);
     const ht_value *first = NULL, *embedded = NULL;
     ht_status status = all ? HT_OK : HT_ERR_MEMORY;
     bool followed = false;
@@ -69,7 +73,7 @@ ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *prod
         const ht_op *op = ht_graph_op(g, i);
         if (!ht_op_is_product(op))
             continue;
-        ht_product *p = &all[products->n++];
+        ht_model_product *p = &all[products->n++];
         status = describe(arena, g, op, p);
         if (p->role == HT_ROLE_FIRST && !first)
             first = op->out;

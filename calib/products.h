@@ -6,17 +6,18 @@
 
 typedef enum ht_role {
     HT_ROLE_PLAIN,
-    HT_ROLE_FIRST,         /* reads the sample */
-    HT_ROLE_LAST,          /* makes the output */
-    HT_ROLE_SHORTCUT,      /* a 1x1 convolution every step: round a residual block, often of a concatenation */
-    HT_ROLE_DOWN,          /* stride above 1 */
-    HT_ROLE_TEMPORAL,      /* depends on the timestep alone */
-    HT_ROLE_TEMPORAL_FIRST /* the first of those, behind the sinusoids */
+    HT_ROLE_FIRST,          /* reads the sample */
+    HT_ROLE_LAST,           /* makes the output */
+    HT_ROLE_SHORTCUT,       /* a 1x1 convolution every step: round a residual block, often of a concatenation */
+    HT_ROLE_DOWN,           /* stride above 1 */
+    HT_ROLE_TEMPORAL,       /* depends on the timestep alone */
+    HT_ROLE_TEMPORAL_FIRST, /* the first of those, behind the sinusoids */
+    HT_ROLE_CONDITION       /* does not depend on the sample, but on the condition */
 } ht_role;
 
 const char *ht_role_name(ht_role role); /* "plain", "first", ... */
 
-typedef struct ht_product {
+typedef struct ht_model_product {
     const char *name; /* the layer's: its weight's without ".weight" */
     ht_role role;
     const ht_tensor *weight;
@@ -25,10 +26,10 @@ typedef struct ht_product {
     bool after_first; /* reads what the HT_ROLE_TEMPORAL_FIRST made: the same */
     int64_t weights;
     double macs; /* of an image */
-} ht_product;
+} ht_model_product;
 
 typedef struct ht_products {
-    const ht_product *product; /* [n], in order of execution */
+    const ht_model_product *product; /* [n], in order of execution */
     int n;
 } ht_products;
 

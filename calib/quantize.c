@@ -9,13 +9,14 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "calib/blocks.h"
 #include "calib/identity.h"
 #include "calib/quantizer.h"
 #include "calib/save.h"
 
-enum { WINDOWS = 64, CANDIDATES = 3, BLOCK_SAMPLES = 160 };
+enum { WINDOWS = 64, CANDIDATES = 3, BLOCK_SAMPLES = 160, BATCH = 16 };
 
 /* ---- progress: every part has its share of a thousand ---- */
 
@@ -132,7 +133,7 @@ static ht_status list_products(ht_quantizer *q)
     return HT_OK;
 }
 
-static ht_status check_finite(const ht_product *p)
+static ht_status check_finite(const ht_model_product *p)
 {
     enum { CHUNK = 4096 };
     float values[CHUNK];
@@ -151,7 +152,7 @@ static ht_status check_layers(const ht_quantizer *q)
 {
     ht_status status = HT_OK;
     for (int i = 0; !status && i < q->products.n; i++) {
-        const ht_product *p = &q->products.product[i];
+        const ht_model_product *p = &q->products.product[i];
         size_t out = (size_t)p->weight->shape[0], parts = p->parts[1] && !q->options->no_split ? 2 : 1;
         status = check_finite(p);
         for (size_t part = 0; !status && q->choices[i].width == HT_WIDTH_LOW && part < parts; part++) {
@@ -169,7 +170,7 @@ static ht_status check_layers(const ht_quantizer *q)
 static ht_status gather_moments(ht_quantizer *q)
 {
     const ht_quantize_options *o = q->options;
-    ht_input_moments_options how = {.batch = o->batch ? o->batch : 16,
+    ht_input_moments_options how = {.batch = BATCH,
                                     .threads = o->threads,
                                     .windows = WINDOWS,
                                     .weights = q->weights,
@@ -210,24 +211,35 @@ static ht_status collect(ht_quantizer *q)
     return q->layers ? HT_OK : HT_ERR_MEMORY;
 }
 
+/* Beside the folder, whether or not its name was given with a slash. */
+static const char *name_unfinished(ht_arena *arena, const char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    return ht_sprintf(arena, "%.*s.unfinished", (int)n, path);
+}
+
 static int on_blocks(void *user, int64_t done, int64_t total)
 {
     return ht_quantizer_advance(user, HT_SHARE_BLOCKS, done, total);
 }
 
-static ht_status reconstruct_blocks(ht_quantizer *q, const char *path)
+static ht_status reconstruct_blocks(ht_quantizer *q)
 {
     const ht_quantize_options *o = q->options;
     const char *hash = NULL;
     ht_status status = ht_model_identity(q->arena, q->model, &hash);
     json_t *how = status ? NULL : describe(q, hash);
+    json_object_set_new(how, "percentile",
+                        json_real(o->percentile)); /* what else the layers depend on shows in scales */
     char *identity = how ? json_dumps(how, JSON_COMPACT) : NULL;
     ht_blocks_options options = {.iterations = o->blocks,
                                  .samples = BLOCK_SAMPLES,
-                                 .batch = o->batch ? o->batch : 16,
+                                 .batch = BATCH,
                                  .threads = o->threads,
                                  .seed = o->seed,
-                                 .resume = ht_sprintf(q->arena, "%s.unfinished", path),
+                                 .resume = q->unfinished,
                                  .identity = identity,
                                  .progress = on_blocks,
                                  .user = q};
@@ -247,6 +259,8 @@ static ht_status save(ht_quantizer *q, const char *path)
     json_t *how = status ? NULL : describe(q, hash);
     if (!status && !how)
         status = ht_fail(HT_ERR_MEMORY, "out of memory");
+    if (!status && q->options->blocks) /* relative to the blocks' outputs, summed */
+        json_object_set_new(how, "block_losses", json_pack("[f,f]", q->losses[0], q->losses[1]));
     if (!status)
         status = ht_save_quantized(q->model, &(ht_layers){q->layers, q->n_layers}, how, path);
     json_decref(how);
@@ -261,6 +275,8 @@ ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const
     if (!status)
         status = ht_save_check(path);
     if (!status && !(q.arena = ht_arena_create()))
+        status = HT_ERR_MEMORY;
+    if (!status && !(q.unfinished = name_unfinished(q.arena, path)))
         status = HT_ERR_MEMORY;
     if (!status)
         status = list_products(&q);
@@ -277,9 +293,11 @@ ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const
     if (!status)
         status = collect(&q);
     if (!status && q.options->blocks)
-        status = reconstruct_blocks(&q, path);
+        status = reconstruct_blocks(&q);
     if (!status)
         status = save(&q, path);
+    if (!status && q.options->blocks)
+        unlink(q.unfinished);
     for (int i = 0; q.arenas && i < q.products.n; i++)
         ht_arena_free(q.arenas[i]);
     ht_arena_free(q.arena);

@@ -34,8 +34,9 @@ typedef struct ht_quantizer {
     ht_made *low, *wide;       /* [n]: at the scheme's width, and at 8 bits */
     ht_layer *layers;          /* [n_layers]: what is saved */
     int n_layers;
-    double losses[2]; /* of blocks before and after reconstruction */
-    int before;       /* thousandths that are done */
+    double losses[2];       /* of blocks before and after reconstruction */
+    const char *unfinished; /* the file that keeps blocks that are done */
+    int before;             /* thousandths that are done */
 } ht_quantizer;
 
 /* Tell progress that `done` of `total` of a step that has this share are done; nonzero: the caller wants to stop. */

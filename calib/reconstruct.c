@@ -75,7 +75,7 @@ static ht_status check_options(reconstruction *r)
     if (o->iterations < 1 || o->batch < 1 || o->threads < 1 || o->threads > 1024 || r->data->n < 1)
         return ht_fail(HT_ERR_ARGUMENT, "%s: iterations, batch, threads and samples must be at least 1",
                        r->region->name);
-    if (!(o->learning_rate > 0 && o->weight >= 0 && o->warmup >= 0 && o->warmup <= 1 && o->beta_first >= 1 &&
+    if (!(o->learning_rate > 0 && o->weight >= 0 && o->warmup >= 0 && o->warmup < 1 && o->beta_first >= 1 &&
           o->beta_last >= 1 && o->confidence >= 0.5 && o->confidence < 1.08))
         return ht_fail(HT_ERR_ARGUMENT,
                        "%s: reconstruction wants a learning rate above 0, a weight of at least 0, a warm-up of 0 to 1, "

@@ -69,6 +69,19 @@ static ht_status find_input(const char *name, ht_scheme *s)
     return HT_OK;
 }
 
+/* Integer inputs want weights that are whole numbers. */
+static ht_status check_integers(ht_scheme *s)
+{
+    if (s->float_inputs || s->input.grid.exponent_bits)
+        return HT_OK;
+    if (!ht_grid_is_integer(&s->low.grid))
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "weights as %s with inputs as %s; integer inputs want weights that are whole numbers of "
+                       "8 bits, as int8, int4 or fp4_e2m1",
+                       s->low.name, s->input.name);
+    return ht_grid_is_integer(&s->wide.grid) ? HT_OK : ht_format_find("int8", &s->wide);
+}
+
 ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
 {
     const char *names[SCHEMES];
@@ -91,21 +104,23 @@ ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
         return ht_fail(HT_ERR_ARGUMENT, "weights as %s can only be simulated; no file holds them", s->low.name);
     if (!status)
         status = ht_format_find(schemes[row].wide, &s->wide);
-    return status ? status : find_input(o->inputs ? o->inputs : schemes[row].input, s);
+    if (!status)
+        status = find_input(o->inputs ? o->inputs : schemes[row].input, s);
+    return status ? status : check_integers(s);
 }
 
-static bool is_temporal(const ht_product *p)
+static bool is_temporal(const ht_model_product *p)
 {
     return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
 }
 
-static ht_choice choose_tfmq(const ht_product *p)
+static ht_choice choose_tfmq(const ht_model_product *p)
 {
-    bool stays = p->role != HT_ROLE_PLAIN && p->role != HT_ROLE_TEMPORAL;
+    bool stays = p->role != HT_ROLE_PLAIN && p->role != HT_ROLE_TEMPORAL && p->role != HT_ROLE_CONDITION;
     return (ht_choice){.width = stays ? HT_WIDTH_FLOAT : HT_WIDTH_LOW, .float_input = p->first_after || p->after_first};
 }
 
-ht_choice ht_scheme_choice(const ht_scheme *s, const ht_product *p)
+ht_choice ht_scheme_choice(const ht_scheme *s, const ht_model_product *p)
 {
     ht_choice c = {.width = HT_WIDTH_LOW, .may_widen = true};
     if (!strcmp(s->layers, "tfmq"))
@@ -114,7 +129,7 @@ ht_choice ht_scheme_choice(const ht_scheme *s, const ht_product *p)
         c.may_widen = false;
     else if (p->role == HT_ROLE_FIRST || p->role == HT_ROLE_LAST)
         c = (ht_choice){.width = HT_WIDTH_FLOAT};
-    else if (is_temporal(p) && s->temporal == HT_TEMPORAL_CACHE)
+    else if (p->role == HT_ROLE_CONDITION || (is_temporal(p) && s->temporal == HT_TEMPORAL_CACHE))
         c = (ht_choice){.width = HT_WIDTH_WIDE, .float_input = true};
     else if (is_temporal(p))
         c = (ht_choice){.width = HT_WIDTH_LOW, .may_cache = s->temporal == HT_TEMPORAL_SELECT};

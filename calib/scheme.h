@@ -32,6 +32,6 @@ typedef struct ht_choice {
 } ht_choice;
 
 /* What a layer set says of a product, before the budget. */
-ht_choice ht_scheme_choice(const ht_scheme *scheme, const ht_product *product);
+ht_choice ht_scheme_choice(const ht_scheme *scheme, const ht_model_product *product);
 
 #endif

@@ -9,7 +9,7 @@ typedef struct features {
     int n;
 } features;
 
-static bool is_temporal(const ht_product *p)
+static bool is_temporal(const ht_model_product *p)
 {
     return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
 }
@@ -24,7 +24,7 @@ static ht_status list(ht_arena *arena, const ht_products *products, features *f)
 }
 
 /* What the product of this weight makes. */
-static const ht_value *output_of(const ht_graph *g, const ht_product *p)
+static const ht_value *output_of(const ht_graph *g, const ht_model_product *p)
 {
     for (int i = 0; i < ht_graph_ops(g); i++) {
         const ht_op *op = ht_graph_op(g, i);

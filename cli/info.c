@@ -124,7 +124,7 @@ static void print_kernels(const ht_session *session, int ops)
 /* ---- quantized layers ---- */
 
 /* Bits of a weight times bits of an input, for each multiply-accumulate of an image: what a bit-serial machine would
- * do. Floats count 32, and weights that are not quantized as many bits as they are stored in. */
+ * do.  Inputs that stay floats count 32; weights that are not quantized, and attention, 16. */
 static double bit_operations(const ht_model *model, const ht_session *session, const ht_model_info *m, int ops)
 {
     double sum = 0;

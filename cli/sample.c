@@ -286,7 +286,11 @@ static float *draw_other(job *j, ht_sample_options *options)
     how.batch = (int)(j->s.n < j->s.batch ? j->s.n : j->s.batch);
     how.height = j->running.height;
     how.width = j->running.width;
-    ht_status status = images ? ht_model_open(j->s.beside, NULL, &model) : HT_ERR_MEMORY;
+    if (!images) {
+        j->write_failed = report("out of memory for %" PRId64 " more images", j->s.n);
+        return NULL;
+    }
+    ht_status status = ht_model_open(j->s.beside, NULL, &model);
     if (!status) {
         ht_model_get_info(model, &info);
         status = ht_session_open(model, &how, &session);

@@ -49,6 +49,7 @@ static inline float ht_exp_f32(float x)
  * method, which square the error.  A division takes as long as all the rest of SiLU, and the processors' own estimates
  * differ from one another. */
 #define HT_RECIPROCAL 0x7ef311c7
+#define HT_SILU_MAX   87.0f /* 1 + exp of it is below 2^127; what is left of x beyond is below 2^-118 */
 
 static inline float ht_reciprocal_f32(float d)
 {
@@ -64,8 +65,9 @@ static inline float ht_reciprocal_f32(float d)
 
 static inline float ht_silu_f32(float x)
 {
-    float e = ht_exp_f32(-x);
-    return x * ht_reciprocal_f32(1.0f + e);
+    float y = -x;
+    y = y > HT_SILU_MAX ? HT_SILU_MAX : y; /* NaN passes */
+    return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
 }
 
 #endif

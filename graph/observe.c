@@ -38,7 +38,7 @@ void ht_graph_add_observers(ht_graph *g)
                     op->in[slot]->tapped = true;
         if (g->observe.outputs)
             op->out->tapped = true;
-        if (g->observe.windows && ht_stage_of(op->out->deps) == HT_STAGE_STEP)
+        if (g->observe.windows && ht_stage_of(op->out->deps) != HT_STAGE_T)
             add_gram(g, op, g->observe.windows);
     }
 }

@@ -146,6 +146,11 @@ ht_status ht_layer_check(const ht_layer *layer)
 {
     int64_t at = 0;
     ht_status status = HT_OK;
+    if (layer->mode != HT_INPUT_FLOAT && !layer->input.grid.exponent_bits && !ht_layer_is_integer(layer))
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "%s: weights as %s with inputs as %s; integer inputs want weights that are whole "
+                       "numbers of 8 bits",
+                       layer->name, layer->format.name, layer->input.name);
     for (int p = 0; !status && p < layer->parts; p++) {
         const ht_layer_part *part = &layer->part[p];
         ht_matrix m = ht_layer_matrix(layer, p);

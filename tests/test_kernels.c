@@ -13,6 +13,7 @@
 
 #include "core/rng.h"
 #include "cpu/cpu.h"
+#include "cpu/math.h"
 #include "graph/reverse.h"
 #include "graph/weights.h"
 
@@ -478,6 +479,20 @@ static void gradients_equal_scalar(void **state)
         check(kinds[i]);
 }
 
+static void silu_is_x_over_one_plus_exp_of_minus_x(void **state)
+{
+    (void)state;
+    for (double x = -86; x < 100; x += 0.00731) {
+        double want = (double)(float)x / (1 + exp(-(double)(float)x)), got = (double)ht_silu_f32((float)x);
+        if (!(fabs(got - want) <= 6e-7 * fabs(want)))
+            fail_msg("silu(%.9g) is %.9g, want %.9g", x, got, want);
+    }
+    static const float far[] = {-87, -88, -89, -1000, -1e30f};
+    for (size_t i = 0; i < sizeof far / sizeof *far; i++) /* nothing is left, and that is a number */
+        assert_true(ht_silu_f32(far[i]) <= 0 && ht_silu_f32(far[i]) >= far[i] * 0x1p-118f);
+    assert_true(isnan(ht_silu_f32(NAN)));
+}
+
 static void check_listed(const ht_kernel *list)
 {
     for (const ht_kernel *k = list; k->name; k++) {
@@ -501,9 +516,13 @@ static void every_fast_kernel_is_compared(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions_equal_scalar),     cmocka_unit_test(linears_equal_scalar),
-        cmocka_unit_test(group_norms_equal_scalar),      cmocka_unit_test(silus_equal_scalar),
-        cmocka_unit_test(attentions_equal_scalar),       cmocka_unit_test(gradients_equal_scalar),
+        cmocka_unit_test(convolutions_equal_scalar),
+        cmocka_unit_test(linears_equal_scalar),
+        cmocka_unit_test(group_norms_equal_scalar),
+        cmocka_unit_test(silus_equal_scalar),
+        cmocka_unit_test(attentions_equal_scalar),
+        cmocka_unit_test(gradients_equal_scalar),
+        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
     for (int i = 1; i + 1 < argc; i += 2) {

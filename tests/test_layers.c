@@ -162,10 +162,11 @@ enum { WAYS = sizeof ways / sizeof *ways };
 
 static int layers_of_every_kind(const ht_format *format, ht_layer layers[WAYS])
 {
+    bool whole = ht_grid_is_integer(&format->grid); /* others cannot meet integer inputs */
     for (int i = 0; i < WAYS; i++) {
         request r = {.name = ht_sprintf(arena, "blocks.%d.to_out.0", i),
                      .format = format->name,
-                     .input = ways[i].input,
+                     .input = ways[i].input && !whole ? "fp8_e4m3" : ways[i].input,
                      .mode = ways[i].mode,
                      .parts = ways[i].parts,
                      .kernel = ways[i].kernel,
@@ -182,6 +183,15 @@ static void layers_of_every_format_are_read_as_they_were_written(void **state)
     ht_layer layers[WAYS];
     for (int i = 0; ht_format_at(i); i++)
         assert_survive(&(ht_layers){layers, layers_of_every_kind(ht_format_at(i), layers)});
+}
+
+static void weights_that_are_not_whole_do_not_meet_integer_inputs(void **state)
+{
+    (void)state;
+    ht_layer layer = make_layer(&(request){"fp", "fp8_e4m3", "fp8_e4m3", HT_INPUT_STATIC, 1, 0, 1, {32, 0}});
+    assert_ok(ht_format_find("uint8", &layer.input));
+    assert_int_equal(ht_layer_check(&layer), HT_ERR_UNSUPPORTED);
+    assert_non_null(strstr(ht_error_message(), "fp"));
 }
 
 /* An odd row of 4-bit codes ends in half a byte. */
@@ -744,6 +754,7 @@ static void a_truncated_file_is_refused_at_any_length(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        CASE(weights_that_are_not_whole_do_not_meet_integer_inputs),
         CASE(layers_of_every_format_are_read_as_they_were_written),
         CASE(odd_rows_of_four_bits_survive),
         CASE(a_file_without_the_list_has_no_layers),
