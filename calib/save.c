@@ -25,6 +25,21 @@ static bool is_empty_folder(const char *path)
     return entries < 3; /* . and .. */
 }
 
+/* Permissions alone do not tell about read-only and virtual file systems: make the folder that will be renamed, and
+ * remove it. */
+static ht_status try_folder(const char *path)
+{
+    char folder[4112];
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        n--;
+    snprintf(folder, sizeof folder, "%.*s.XXXXXX", (int)n, path);
+    if (!mkdtemp(folder))
+        return ht_fail(HT_ERR_IO, "%s: cannot be written: %s", path, strerror(errno));
+    rmdir(folder);
+    return HT_OK;
+}
+
 ht_status ht_save_check(const char *path)
 {
     struct stat st;
@@ -47,9 +62,7 @@ ht_status ht_save_check(const char *path)
         strcpy(parent, ".");
     if (stat(parent, &st) || !S_ISDIR(st.st_mode))
         return ht_fail(HT_ERR_IO, "%s: %s is no folder to write into", path, parent);
-    if (access(parent, W_OK | X_OK))
-        return ht_fail(HT_ERR_IO, "%s: %s", parent, strerror(errno));
-    return HT_OK;
+    return try_folder(path);
 }
 
 /* ---- parts ---- */

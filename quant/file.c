@@ -280,6 +280,9 @@ static ht_status read_timesteps(reader *r, const json_t *list)
 
 static ht_status read_list(reader *r, const json_t *list, ht_layers *layers)
 {
+    const json_t *version = json_object_get(list, "format_version");
+    if (version && (!json_is_string(version) || strncmp(json_string_value(version), "1.", 2) != 0))
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s has another format_version than \"1.0\"", list_name);
     const json_t *object = json_object_get(list, "layers");
     size_t n = json_object_size(object), i = 0;
     ht_layer *all = ht_alloc_array(r->arena, n + 1, sizeof *all);
