@@ -158,8 +158,11 @@ int main(int argc, char **argv)
     b.size = (size_t)b.n * (size_t)b.info.height * (size_t)b.info.width * (size_t)b.info.in_channels;
     b.images = calloc(b.size, sizeof *b.images);
     b.made = calloc(b.size, sizeof *b.made);
-    if (!b.images || !b.made)
-        return 1;
+    if (!b.images || !b.made) {
+        free(b.images);
+        free(b.made);
+        return EXIT_FAILURE;
+    }
     open_features(&b);
     double seconds = 0;
     if (!read_cache(&b)) {
