@@ -15,11 +15,6 @@ typedef struct gatherer {
     int64_t done;
 } gatherer;
 
-static bool is_temporal(const ht_model_product *p)
-{
-    return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
-}
-
 /* h += weight * x x^T for each row of x. */
 static void add_rows(ht_input_moments *m, const float *x, int64_t rows, float weight)
 {
@@ -38,7 +33,7 @@ static ht_status add_timestep(void *user, ht_session *session, int group, int64_
     (void)group, (void)first, (void)n;
     for (int i = 0; !status && i < a->products->n; i++) {
         ht_input_moments *m = &a->moments[i];
-        if (!is_temporal(&a->products->product[i]))
+        if (!ht_product_is_temporal(&a->products->product[i]))
             continue;
         status = ht_session_read(session, a->values[i], a->room);
         if (!status)
@@ -55,7 +50,7 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     (void)first;
     for (int i = 0; !status && i < a->products->n; i++) {
         ht_input_moments *m = &a->moments[i];
-        if (is_temporal(&a->products->product[i]))
+        if (ht_product_is_temporal(&a->products->product[i]))
             continue;
         status = ht_session_read(session, a->values[i], a->room);
         for (int64_t k = 0; !status && k < m->k * m->k; k++)
@@ -67,16 +62,6 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     return status;
 }
 
-static const ht_op *find_op(const ht_graph *g, const ht_tensor *weight)
-{
-    for (int i = 0; i < ht_graph_ops(g); i++) {
-        const ht_op *op = ht_graph_op(g, i);
-        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == weight)
-            return op;
-    }
-    return NULL;
-}
-
 static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
 {
     int64_t largest = 1;
@@ -85,9 +70,9 @@ static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
         return HT_ERR_MEMORY;
     for (int i = 0; i < a->products->n; i++) {
         const ht_model_product *p = &a->products->product[i];
-        const ht_op *op = find_op(g, p->weight);
+        const ht_op *op = ht_product_op(g, p);
         char *name = ht_sprintf(arena, "%s.gram", p->weight->name);
-        a->values[i] = is_temporal(p) && op ? op->in[HT_IN_X] : name ? ht_graph_find(g, name) : NULL;
+        a->values[i] = ht_product_is_temporal(p) && op ? op->in[HT_IN_X] : name ? ht_graph_find(g, name) : NULL;
         if (!a->values[i])
             return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
         ht_input_moments *m = &a->moments[i];

@@ -86,3 +86,18 @@ ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *prod
     }
     return status;
 }
+
+bool ht_product_is_temporal(const ht_model_product *p)
+{
+    return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
+}
+
+const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *p)
+{
+    for (int i = 0; i < ht_graph_ops(g); i++) {
+        const ht_op *op = ht_graph_op(g, i);
+        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == p->weight)
+            return op;
+    }
+    return NULL;
+}

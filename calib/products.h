@@ -36,4 +36,10 @@ typedef struct ht_products {
 /* From a finished graph; names in the arena, weights borrowed from the checkpoint. */
 ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *products);
 
+/* Whether it depends on the timestep alone. */
+bool ht_product_is_temporal(const ht_model_product *product);
+
+/* The operation of a graph of the same model that has the product's weight; NULL: none has. */
+const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *product);
+
 #endif

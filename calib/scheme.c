@@ -1,10 +1,11 @@
 /* scheme.c - schemes and layer sets, a table each.
  *
- *     default   first and last layer as they are (0.04 % of the weights; x_t through an 8-bit conv_in alone costs 15
- * dB), what depends on the timestep alone with 8-bit weights and computed in float once a schedule, all else at the
- * scheme's width but for the layers that the budget raises to 8 bits all       every layer, as Q-Diffusion's code does
+ *     default   first and last layer as they are (0.04 % of the weights; x_t through an 8-bit conv_in costs 15 dB);
+ *               what depends on the timestep alone in 8-bit weights, computed in float once a schedule; all else at the
+ *               scheme's width, but for what calib/choose.c gives more
+ *     all       every layer, as Q-Diffusion's code does
  *     tfmq      what TFMQ-DM's code quantizes: not first and last, shortcuts, downsampling and the first layer behind
- * the sinusoids; weights only of the other one there and of the first block's first convolution */
+ *               the sinusoids; weights only of the second one there and of the first block's first convolution */
 #include "calib/scheme.h"
 
 #include <stdio.h>
@@ -19,8 +20,10 @@ static const struct {
     {"w8a32", "int8", NULL, "int8", "float", "8-bit integer weights, inputs as they are"},
     {"w4a6", "int4", "fp4_e2m1", "int8", "uint6", "4-bit weights, inputs of 6 bits (simulated in 8)"},
     {"w4a4", "int4", "fp4_e2m1", "int8", "uint4", "4-bit weights, inputs of 4 bits (simulated in 8)"},
-    {"fp8", "fp8_e4m3", NULL, "fp8_e4m3", "fp8_e4m3", "FP8 E4M3 weights and inputs"},
-    {"fp4", "fp4_e2m1", NULL, "fp8_e4m3", "fp8_e4m3", "FP4 E2M1 weights, FP8 E4M3 inputs"},
+    {"fp8", "fp8_e4m3", NULL, "fp8_e4m3", "fp8_e4m3",
+     "FP8 E4M3 weights and inputs (simulated on the CPU: multiplied in float32)"},
+    {"fp4", "fp4_e2m1", NULL, "fp8_e4m3", "fp8_e4m3",
+     "FP4 E2M1 weights, FP8 E4M3 inputs (simulated on the CPU: multiplied in float32)"},
     {"fp4a8", "fp4_e2m1", NULL, "int8", "uint8", "FP4 E2M1 weights, 8-bit integer inputs"},
     {"mxfp4", "mxfp4", NULL, "int8", "uint8", "MXFP4 weights, 8-bit integer inputs"},
     {"nvfp4", "nvfp4", NULL, "int8", "uint8", "NVFP4 weights, 8-bit integer inputs"},
@@ -109,11 +112,6 @@ ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
     return status ? status : check_integers(s);
 }
 
-static bool is_temporal(const ht_model_product *p)
-{
-    return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
-}
-
 static ht_choice choose_tfmq(const ht_model_product *p)
 {
     bool stays = p->role != HT_ROLE_PLAIN && p->role != HT_ROLE_TEMPORAL && p->role != HT_ROLE_CONDITION;
@@ -129,9 +127,9 @@ ht_choice ht_scheme_choice(const ht_scheme *s, const ht_model_product *p)
         c.may_widen = false;
     else if (p->role == HT_ROLE_FIRST || p->role == HT_ROLE_LAST)
         c = (ht_choice){.width = HT_WIDTH_FLOAT};
-    else if (p->role == HT_ROLE_CONDITION || (is_temporal(p) && s->temporal == HT_TEMPORAL_CACHE))
+    else if (p->role == HT_ROLE_CONDITION || (ht_product_is_temporal(p) && s->temporal == HT_TEMPORAL_CACHE))
         c = (ht_choice){.width = HT_WIDTH_WIDE, .float_input = true};
-    else if (is_temporal(p))
+    else if (ht_product_is_temporal(p))
         c = (ht_choice){.width = HT_WIDTH_LOW, .may_cache = s->temporal == HT_TEMPORAL_SELECT};
     c.float_input |= s->float_inputs;
     return c;

@@ -9,29 +9,13 @@ typedef struct features {
     int n;
 } features;
 
-static bool is_temporal(const ht_model_product *p)
-{
-    return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
-}
-
 static ht_status list(ht_arena *arena, const ht_products *products, features *f)
 {
     f->product = ht_alloc_array(arena, (size_t)products->n + 1, sizeof *f->product);
     for (int i = 0; f->product && i < products->n; i++)
-        if (is_temporal(&products->product[i]))
+        if (ht_product_is_temporal(&products->product[i]))
             f->product[f->n++] = i;
     return f->product ? HT_OK : HT_ERR_MEMORY;
-}
-
-/* What the product of this weight makes. */
-static const ht_value *output_of(const ht_graph *g, const ht_model_product *p)
-{
-    for (int i = 0; i < ht_graph_ops(g); i++) {
-        const ht_op *op = ht_graph_op(g, i);
-        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == p->weight)
-            return op->out;
-    }
-    return NULL;
 }
 
 /* Rows of all layers, timestep after timestep: rows[layer] [groups][channels]. */
@@ -44,9 +28,9 @@ static ht_status gather(ht_model *model, const ht_calibration *c, const ht_produ
     for (int g = 0; !status && g < c->groups; g++) {
         status = ht_session_set_timesteps(session, 1, &c->timesteps[g]);
         for (int i = 0; !status && i < f->n; i++) {
-            const ht_value *v = output_of(ht_session_graph(session), &products->product[f->product[i]]);
-            if (v && v->dtype == HT_F32)
-                status = ht_session_read(session, v, rows[i] + (size_t)g * (size_t)ht_value_count(v));
+            const ht_op *op = ht_product_op(ht_session_graph(session), &products->product[f->product[i]]);
+            if (op && op->out->dtype == HT_F32)
+                status = ht_session_read(session, op->out, rows[i] + (size_t)g * (size_t)ht_value_count(op->out));
         }
     }
     ht_session_close(session);
