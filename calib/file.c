@@ -3,8 +3,9 @@
  *     sample            F32 [n,c,h,w]           x_t, group after group
  *     timestep          F32 [n]
  *     class_labels      F32 [n]                 if the model takes classes
- *     LAYER.range       F32 [groups,2]          least and largest value of the layer's input; LAYER.range.1: of the
- * second LAYER.counts      U32 [groups,bins]       its histogram (calib/statistics.h)
+ *     LAYER.range       F32 [groups,2]          least and largest value of the layer's input
+ *     LAYER.counts      U32 [groups,bins]       its histogram (calib/statistics.h)
+ *     LAYER.range.1, LAYER.counts.1             of its second input
  *
  * and in the metadata `halftone_calibration` (how it was made) and `model` (SHA-256 of the weights). */
 #include <inttypes.h>
