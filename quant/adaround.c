@@ -131,7 +131,8 @@ ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows)
         choices[i] = choice_of(ht_round_block_at(p, rows, i / p->in, i % p->in), rows->w[i]);
         rows->v[i] = choices[i].low + choices[i].h * choices[i].step;
     }
-    for (int t = 1; t <= p->options.iterations; t++) {
+    ht_status status = HT_OK;
+    for (int t = 1; t <= p->options.iterations && !(status = ht_round_check_stop(p)); t++) {
         ht_round_times_moments(p, rows->v, rows->vh);
         advance(&p->options, t, &s);
         for (size_t r = 0; r < rows->rows; r++)
@@ -151,5 +152,5 @@ ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows)
     if (worse)
         ht_round_times_moments(p, rows->v, rows->vh);
     free(choices);
-    return HT_OK;
+    return status;
 }

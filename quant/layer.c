@@ -131,8 +131,8 @@ static ht_status check_table(const ht_layer *layer, const ht_input_table *t)
         return ht_fail(HT_ERR_FORMAT, "%s: an input scale for %d groups of timesteps", layer->name, t->groups);
     for (int i = 0; i < t->groups; i++) {
         if (!(t->step[i] >= 0x1p-126f && t->step[i] <= 0x1p126f))
-            return ht_fail(HT_ERR_FORMAT, "%s: input scale %d is %g; a positive number is wanted", layer->name, i,
-                           (double)t->step[i]);
+            return ht_fail(HT_ERR_FORMAT, "%s: input scale %d is %g; a number from %.3g to %.3g is wanted", layer->name,
+                           i, (double)t->step[i], 0x1p-126, 0x1p126);
         if (!(t->zero[i] >= 0 && t->zero[i] <= levels && t->zero[i] == rintf(t->zero[i])))
             return ht_fail(HT_ERR_FORMAT, "%s: the input's zero point %d is %g; a whole number of 0 to %g is wanted",
                            layer->name, i, (double)t->zero[i], (double)levels);
