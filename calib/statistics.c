@@ -62,6 +62,19 @@ void ht_input_statistics_merge(ht_input_statistics *s, const ht_input_statistics
         add(&s->bin[i], other->bin[i]);
 }
 
+bool ht_input_statistics_agree(const ht_input_statistics *s)
+{
+    int first = 0, last = HT_BINS - 1;
+    while (first < HT_BINS && !s->bin[first])
+        first++;
+    while (last > first && !s->bin[last])
+        last--;
+    if (first == HT_BINS) /* nothing was counted */
+        return false;
+    return (s->low < 0 ? first == bin_of(s->low) : first >= HT_SIDE) &&
+           (s->high > 0 ? last == bin_of(s->high) : last <= HT_SIDE);
+}
+
 /* The magnitude below which a share of all values lies, to half a bin. */
 static float percentile_of(const ht_input_statistics *s, double percentile)
 {

@@ -103,7 +103,7 @@ static void every_scheme_draws(void **state)
         ht_quantize_options o = with_calibration();
         o.scheme = scheme;
         o.rounding = "nearest";
-        o.bits = 1; /* nothing is raised to 8 bits */
+        o.bits = HT_BITS_LEAST; /* nothing is raised to 8 bits */
         o.scale = "minmax";
         const char *path = quantize(m, scheme, &o);
         double distance = distance_of(m, path);
@@ -167,7 +167,7 @@ static void every_setting_draws(void **state)
     ht_model *m = open_calibrated(&tiny);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         ht_quantize_options o = variants[i].options;
-        o.bits = 1;
+        o.bits = HT_BITS_LEAST;
         o.calibration = with_calibration().calibration;
         o.threads = 1;
         o.rounding = "nearest";
@@ -190,7 +190,7 @@ static void the_same_settings_give_the_same_bytes(void **state)
     for (int i = 0; i < 4; i++) {
         ht_quantize_options o = with_calibration();
         o.rounding = roundings[i];
-        o.bits = i ? 1 : 8; /* choosing who gets 8 bits is the same for all */
+        o.bits = i ? HT_BITS_LEAST : 8; /* choosing who gets 8 bits is the same for all */
         const char *one = quantize(m, "one", &o);
         o.threads = 2;
         o.batch = 3;
@@ -256,7 +256,7 @@ static void the_default_leaves_first_and_last_and_keeps_time_in_8_bits(void **st
                                        "mid_block.resnets.0.time_emb_proj"};
     ht_model *m = open_calibrated(&tiny);
     ht_quantize_options o = with_calibration();
-    o.bits = 4;
+    o.bits = HT_BITS_LEAST;
     o.rounding = "nearest";
     ht_model *q = opened(quantize(m, "quantized", &o));
     assert_null(layer_of(q, "conv_in"));
@@ -363,13 +363,59 @@ static void a_pipeline_becomes_a_pipeline(void **state)
     ht_model *q = opened(path);
     ht_model_get_info(q, &info);
     assert_string_equal(info.scheduler, "DDPMScheduler");
-    assert_int_equal(entries_of(path), 3); /* model_index.json, unet, scheduler */
+    assert_int_equal(entries_of(path), entries_of(GOLDENS "/pipeline/ddpm")); /* goldens beside it are part of it */
     assert_int_equal(entries_of(root), 1);
     sample(m, want);
     sample(q, got);
     assert_close("8 bits", got, want, SMALL_PIXELS, 0.3);
     ht_model_close(q);
     ht_model_close(m);
+}
+
+static void put_text(const char *path, const char *text)
+{
+    put_bytes(path, text, strlen(text));
+}
+
+/* What the denoiser needs not, as text encoders; also where a path is a link, as in the cache of a hub. */
+static void a_pipeline_stays_whole(void **state)
+{
+    (void)state;
+    ht_model *m;
+    write_small_model(in_root("unet"), &tiny);
+    assert_int_equal(mkdir(in_root("pipeline"), 0777), 0);
+    assert_int_equal(rename(in_root("unet"), in_root("pipeline/unet")), 0);
+    put_text(
+        in_root("pipeline/model_index.json"),
+        "{\"_class_name\":\"P\",\"unet\":[\"diffusers\",\"UNet2DModel\"],\"vae\":[\"diffusers\",\"AutoencoderKL\"]}");
+    assert_int_equal(mkdir(in_root("pipeline/vae"), 0777), 0);
+    assert_int_equal(mkdir(in_root("pipeline/vae/deep"), 0777), 0);
+    assert_int_equal(mkdir(in_root("pipeline/.git"), 0777), 0);
+    put_text(in_root("pipeline/vae/weights.bin"), "weights");
+    put_text(in_root("pipeline/vae/deep/empty"), "");
+    put_text(in_root("pipeline/LICENSE"), "as is");
+    put_text(in_root("blob"), "blob");
+    assert_int_equal(symlink("../blob", in_root("pipeline/merges.txt")), 0);
+    assert_ok(ht_model_open(in_root("pipeline"), NULL, &m));
+    ht_quantize_options o = {.rounding = "nearest", .layers = "all", .threads = 1};
+    const char *inside = quantize(m, "pipeline/small", &o), *beside = quantize(m, "beside", &o);
+    ht_model_close(m);
+    assert_int_equal(entries_of(inside), 5); /* model_index.json, unet, vae, LICENSE, merges.txt: and not itself */
+    assert_int_equal(entries_of(beside), 6); /* and the one inside */
+    static const char *const kept[] = {"vae/weights.bin", "vae/deep/empty", "LICENSE", "merges.txt"};
+    for (int i = 0; i < 4; i++) {
+        const char *old = ht_sprintf(arena, "%s/%s", in_root("pipeline"), kept[i]);
+        assert_true(same_file(old, ht_sprintf(arena, "%s/%s", inside, kept[i])));
+    }
+    remove_path(in_root("pipeline"));
+    remove_path(in_root("blob"));
+    for (int i = 0; i < 4; i++) { /* nothing hangs on where it was made from */
+        size_t n;
+        char *bytes = bytes_of(ht_sprintf(arena, "%s/%s", beside, kept[i]), &n);
+        assert_string_equal(bytes, ((const char *const[]){"weights", "", "as is", "blob"})[i]);
+        free(bytes);
+    }
+    ht_model_close(opened(beside));
 }
 
 /* ---- what is refused ---- */
@@ -400,6 +446,9 @@ static void options_out_of_range_are_refused_before_work(void **state)
                  {{.bits = 0.5}, "0.5"},
                  {{.bits = 17}, "17"},
                  {{.bits = NAN}, "nan"},
+                 {{.bits = -2}, "-2"},
+                 {{.bits = 2}, "at least"},
+                 {{.bits = 8, .scheme = "w8a8"}, "w8a8 of the layers \"default\" takes"},
                  {{.groups = -1}, "-1 groups"},
                  {{.percentile = 101}, "101"},
                  {{.percentile = -5}, "-5"},
@@ -553,7 +602,8 @@ static void progress_grows_and_a_cancelled_quantization_leaves_nothing(void **st
         assert_int_equal(entries_of(root), 2);
     }
     watch w = {.stop = 1001};
-    ht_quantize_options o = {.progress = stop_at, .user = &w, .threads = 2, .rounding = "nearest", .bits = 1};
+    ht_quantize_options o = {
+        .progress = stop_at, .user = &w, .threads = 2, .rounding = "nearest", .bits = HT_BITS_LEAST};
     o.calibration = with_calibration().calibration;
     assert_ok(ht_quantize(m, &o, in_root("out")));
     assert_true(w.last > 0);
@@ -576,6 +626,7 @@ int main(void)
         CASE(rounding_lowers_the_error_of_outputs),
         CASE(config_says_how_it_was_made),
         CASE(a_pipeline_becomes_a_pipeline),
+        CASE(a_pipeline_stays_whole),
         CASE(options_out_of_range_are_refused_before_work),
         CASE(a_block_that_does_not_divide_is_refused_before_work),
         CASE(a_place_that_cannot_be_written_is_refused_before_work),
