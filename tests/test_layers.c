@@ -650,6 +650,59 @@ static void checkpoints_of_other_programs_are_models(void **state)
     assert_foreign("d", "fp8_e4m3", "float8_e4m3fn", "up_blocks.0.resnets.1.conv_shortcut", 0.05);
 }
 
+/* The same weights as ours, as another program stores them: no shape, and nvfp4 in tiles with the high nibble first. */
+static void four_bits_of_other_programs_are_those_of_ours(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *format;
+        bool tiled;
+    } cases[] = {{"mxfp4", false}, {"nvfp4", false}, {"nvfp4", true}, {"nvint4", true}};
+    enum { ROWS = 130, INPUTS = 96 }; /* two tiles down, two across, neither full */
+    for (int i = 0; i < 4; i++) {
+        ht_layer ours = {.name = "to_q", .ndim = 2, .shape = {ROWS, INPUTS}, .parts = 1, .error = -1};
+        static float values[ROWS * INPUTS], want[ROWS * INPUTS], got[ROWS * INPUTS];
+        static uint8_t tiles[2 * 2 * 512], codes[ROWS * INPUTS / 2];
+        ht_tensor more[HT_LAYER_TENSORS];
+        const char *list;
+        size_t n, blocks;
+        ht_layers read;
+        assert_ok(ht_format_find(cases[i].format, &ours.format));
+        ours.part[0].count = INPUTS;
+        ht_matrix m = ht_layer_matrix(&ours, 0);
+        m.values = values;
+        ht_mt19937_randn(&rng, ROWS * INPUTS, values);
+        assert_ok(ht_quantized_alloc(arena, &ours.format, &m, &ours.part[0].weight));
+        assert_ok(ht_format_quantize(&ours.format, &m, NULL, &ours.part[0].weight));
+        ht_layer_values(&ours, 0, ROWS * INPUTS, want);
+        assert_ok(ht_layers_write(arena, &(ht_layers){&ours, 1}, more, &n, &list));
+        blocks = (size_t)more[1].shape[1];
+        if (cases[i].tiled) {
+            const uint8_t *scales = more[1].data, *bytes = more[0].data;
+            assert_int_equal(blocks, 6);
+            memset(tiles, 0, sizeof tiles);
+            for (size_t r = 0; r < ROWS; r++)
+                for (size_t c = 0; c < blocks; c++)
+                    tiles[(r / 128 * 2 + c / 4) * 512 + r % 32 * 16 + r % 128 / 32 * 4 + c % 4] =
+                        scales[r * blocks + c];
+            for (size_t k = 0; k < sizeof codes; k++)
+                codes[k] = (uint8_t)(bytes[k] >> 4 | bytes[k] << 4);
+            more[0].data = codes;
+            more[1] = (ht_tensor){more[1].name, HT_F8_E4M3, 2, {256, 8}, tiles, sizeof tiles, sizeof tiles};
+        }
+        list = ht_sprintf(arena, "{\"layers\":{\"to_q\":{\"format\":\"%s\"}}}", cases[i].format);
+        ht_metadata metadata = {"_quantization_metadata", list};
+        ht_safetensors *file;
+        assert_ok(ht_safetensors_write(in_root("foreign"), more, n, &metadata, 1));
+        assert_ok(ht_safetensors_open(in_root("foreign"), &file));
+        assert_ok(ht_layers_read(arena, file, &read));
+        assert_memory_equal(read.layer[0].shape, ours.shape, 2 * sizeof *ours.shape);
+        ht_layer_values(&read.layer[0], 0, ROWS * INPUTS, got);
+        assert_memory_equal(got, want, sizeof want);
+        ht_safetensors_close(file);
+    }
+}
+
 /* One layer of the model of tests in a format, with its parts and shape. */
 static size_t as_layer(const char *name, const char *format, int64_t in, int kernel, ht_tensor *tensors,
                        const char **list)
@@ -766,6 +819,7 @@ int main(void)
         CASE(every_damage_to_a_tensor_is_refused_by_name),
         CASE(every_damage_to_the_list_is_refused_by_name),
         CASE(checkpoints_of_other_programs_are_models),
+        CASE(four_bits_of_other_programs_are_those_of_ours),
         CASE(layers_that_the_model_does_not_have_are_refused),
         CASE(layers_of_another_shape_than_the_model_are_refused),
         CASE(a_quantized_table_of_classes_is_refused),
