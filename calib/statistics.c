@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/elementary.h"
+
 enum { MANTISSA_SHIFT = 23 - 4 }; /* HT_BINS_PER_OCTAVE = 2^4 bins an octave */
 
 static const float SMALLEST = 0x1p-14f; /* 2^HT_FIRST_OCTAVE */
@@ -101,7 +103,7 @@ static double error_of(const ht_input_statistics *s, const ht_block *b, double p
         double step = (double)b->scale * (double)b->grid.unit;
         if (!b->grid.exponent_bits && e <= step / 2 && fabs(x) / (2.0 * HT_BINS_PER_OCTAVE) > step / 4)
             e = step / sqrt(12.0);
-        sum += s->bin[i] * (power == 2 ? e * e : pow(e, power));
+        sum += s->bin[i] * (power == 2 ? e * e : ht_pow(e, power));
     }
     return sum;
 }
