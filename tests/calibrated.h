@@ -20,7 +20,10 @@ static inline int close_all(void **state)
     return remove_root(state);
 }
 
-static const small_model plain = {.a = 8, .b = 16, .seed = 3}, classes = {.a = 8, .b = 16, .seed = 3, .classes = 3};
+/* Of few training timesteps: each is one more evaluation of what depends on time alone. */
+#define SHORT "\"num_train_timesteps\":100"
+static const small_model plain = {.a = 8, .b = 16, .seed = 3, .scheduler = SHORT},
+                         classes = {.a = 8, .b = 16, .seed = 3, .classes = 3, .scheduler = SHORT};
 static const ht_calibrate_options options = {.steps = 6, .timesteps = 3, .per_step = 4, .threads = 1};
 
 static inline ht_model *open_small(const char *name, const small_model *m)

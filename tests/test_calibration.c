@@ -69,6 +69,56 @@ static void labels_go_round_the_classes(void **state)
     ht_model_close(m);
 }
 
+static const ht_value *input_of(const ht_session *s, const char *layer)
+{
+    const ht_graph *g = ht_session_graph(s);
+    size_t n = strlen(layer);
+    for (int i = 0; i < ht_graph_ops(g); i++) {
+        const ht_op *op = ht_graph_op(g, i);
+        if (ht_op_is_product(op) && !strncmp(op->in[HT_IN_WEIGHT]->name, layer, n))
+            return op->in[HT_IN_X];
+    }
+    fail_msg("no layer %s", layer);
+    return NULL;
+}
+
+/* What depends on time and class, one sample after the other in sessions that have never seen another. */
+static void inputs_are_those_of_each_samples_own_class(void **state)
+{
+    (void)state;
+    static const char layer[] = "mid_block.resnets.0.time_emb_proj";
+    ht_calibration c;
+    ht_model *m = open_small("model", &classes);
+    assert_ok(ht_calibration_make(arena, m, &options, &c));
+    const ht_observed *seen = ht_calibration_find(&c, layer, 0);
+    assert_non_null(seen);
+    int64_t first = 0;
+    for (int g = 0; g < c.groups; first += c.counts[g++]) {
+        float low = 0, high = 0, values[64], out[SMALL_PIXELS];
+        for (int64_t i = first; i < first + c.counts[g]; i++) {
+            ht_session *s;
+            assert_ok(ht_session_open_with(m, &(ht_session_options){.threads = 1},
+                                           &(ht_session_extras){.observe = {.inputs = true}}, &s));
+            assert_ok(ht_session_set_timesteps(s, 1, &c.timesteps[g]));
+            assert_ok(ht_session_set_cond(s, 1, &(ht_cond){.class_labels = c.class_labels + i}));
+            assert_ok(ht_session_step(s, 0, c.sample + i * SMALL_PIXELS, out));
+            const ht_value *v = input_of(s, layer);
+            int64_t n = ht_session_value_count(s, v);
+            assert_in_range(n, 1, 64);
+            assert_ok(ht_session_read(s, v, values));
+            for (int64_t k = 0; k < n; k++) {
+                low = fminf(low, values[k]);
+                high = fmaxf(high, values[k]);
+            }
+            ht_session_close(s);
+        }
+        if (!(seen->by_step[g].low == low && seen->by_step[g].high == high))
+            fail_msg("timestep %g: %g .. %g was seen, %g .. %g is there", (double)c.timesteps[g],
+                     (double)seen->by_step[g].low, (double)seen->by_step[g].high, (double)low, (double)high);
+    }
+    ht_model_close(m);
+}
+
 static void a_calibration_set_can_be_predicted(void **state)
 {
     (void)state;
@@ -179,6 +229,7 @@ int main(void)
         CASE(the_same_settings_give_the_same_bytes),
         CASE(every_input_is_seen_whole_at_every_timestep),
         CASE(labels_go_round_the_classes),
+        CASE(inputs_are_those_of_each_samples_own_class),
         CASE(a_calibration_set_can_be_predicted),
         CASE(weights_of_timesteps_are_positive_with_mean_1),
         CASE(a_calibration_that_is_cancelled_writes_nothing),

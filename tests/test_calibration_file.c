@@ -307,13 +307,13 @@ static void damage(contents *c, int i)
         set(c, "timestep", 3, -1);
         break;
     case 34:
-        set(c, "timestep", 3, 500.5f);
+        set(c, "timestep", 3, 50.5f);
         break;
     case 35:
-        set(c, "timestep", 11, 999); /* rises */
+        set(c, "timestep", 11, 99); /* rises */
         break;
     case 36:
-        set(c, "timestep", 0, 1000); /* the model was trained with 0 .. 999 */
+        set(c, "timestep", 0, 100); /* the model was trained with 0 .. 99 */
         break;
     case 37:
         set_count(c, "conv_in.counts", 0, 5); /* below the least value */
