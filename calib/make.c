@@ -98,8 +98,7 @@ static ht_status observe_batch(void *user, ht_session *session, int group, int64
 static const char *layer_of(ht_arena *arena, const ht_op *op)
 {
     const char *name = op->in[HT_IN_WEIGHT]->name;
-    size_t n = strlen(name), end = strlen(".weight");
-    return ht_sprintf(arena, "%.*s", (int)(n > end ? n - end : n), name);
+    return ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(name), name);
 }
 
 static ht_status list_inputs(ht_arena *arena, const ht_session *session, observer *o)

@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/job.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/text.h"
@@ -64,8 +65,12 @@ static int print_made(const calibrate_settings *s, double seconds)
     return EXIT_SUCCESS;
 }
 
-static int calibrate(const calibrate_settings *s, ht_model *model)
+static int calibrate(const void *settings, ht_model *model)
 {
+    const calibrate_settings *s = settings;
+    int refused = output_check_file(s->output);
+    if (refused)
+        return refused;
     progress bar = {.quiet = s->quiet};
     ht_calibrate_options options = s->options;
     options.progress = on_evaluation;
@@ -74,27 +79,16 @@ static int calibrate(const calibrate_settings *s, ht_model *model)
     progress_begin(&bar, "calibrating", 0);
     ht_status status = ht_calibrate(model, &options, s->output);
     progress_end(&bar);
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %s was not written", s->output);
-        return 128 + interrupt_signal();
-    }
-    return status ? report_failure() : print_made(s, seconds_now() - start);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, seconds_now() - start);
 }
 
 static int run_calibrate(const void *settings)
 {
     const calibrate_settings *s = settings;
-    ht_model *model;
     if (ht_calibrate_check(&s->options))
         return options_wrong(&calibrate_command, "%s", ht_error_message());
-    interrupt_watch();
-    if (ht_model_open(s->model, s->component, &model))
-        return report_failure();
-    int code = output_check_file(s->output);
-    if (!code)
-        code = calibrate(s, model);
-    ht_model_close(model);
-    return code;
+    return job_run(s->model, s->component, calibrate, s);
 }
 
 const command calibrate_command = {

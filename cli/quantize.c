@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/text.h"
 
@@ -82,8 +83,9 @@ static int print_made(const quantize_settings *s, double seconds)
     return EXIT_SUCCESS;
 }
 
-static int quantize(const quantize_settings *s, ht_model *model)
+static int quantize(const void *settings, ht_model *model)
 {
+    const quantize_settings *s = settings;
     progress bar = {.quiet = s->quiet};
     ht_quantize_options options = s->options;
     options.progress = on_progress;
@@ -92,25 +94,16 @@ static int quantize(const quantize_settings *s, ht_model *model)
     progress_begin(&bar, "quantizing", 0);
     ht_status status = ht_quantize(model, &options, s->output);
     progress_end(&bar);
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %s was not written", s->output);
-        return 128 + interrupt_signal();
-    }
-    return status ? report_failure() : print_made(s, seconds_now() - start);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, seconds_now() - start);
 }
 
 static int run_quantize(const void *settings)
 {
     const quantize_settings *s = settings;
-    ht_model *model;
     if (ht_quantize_check(&s->options))
         return options_wrong(&quantize_command, "%s", ht_error_message());
-    interrupt_watch();
-    if (ht_model_open(s->model, s->component, &model))
-        return report_failure();
-    int code = quantize(s, model);
-    ht_model_close(model);
-    return code;
+    return job_run(s->model, s->component, quantize, s);
 }
 
 const command quantize_command = {

@@ -34,11 +34,17 @@ const ht_layer *ht_layers_find(const ht_layers *layers, const char *name)
     return find(layers, name, strlen(name));
 }
 
-const ht_layer *ht_layers_of_weight(const ht_layers *layers, const char *weight)
+size_t ht_layer_name_length(const char *weight)
 {
     static const char end[] = ".weight";
     size_t n = strlen(weight), m = sizeof end - 1;
-    return n > m && !strcmp(weight + n - m, end) ? find(layers, weight, n - m) : NULL;
+    return n > m && !strcmp(weight + n - m, end) ? n - m : n;
+}
+
+const ht_layer *ht_layers_of_weight(const ht_layers *layers, const char *weight)
+{
+    size_t n = ht_layer_name_length(weight);
+    return weight[n] ? find(layers, weight, n) : NULL;
 }
 
 /* ---- shapes ---- */

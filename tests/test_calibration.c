@@ -2,6 +2,7 @@
  * made leaves nothing. */
 #include <math.h>
 
+#include "calib/moments.h"
 #include "tests/calibrated.h"
 
 static void the_same_settings_give_the_same_bytes(void **state)
@@ -82,40 +83,96 @@ static const ht_value *input_of(const ht_session *s, const char *layer)
     return NULL;
 }
 
-/* What depends on time and class, one sample after the other in sessions that have never seen another. */
+/* What goes into a layer at a sample, in a session that has never seen another; the number of values. */
+static int64_t input_of_sample(ht_model *m, const ht_calibration *c, int group, int64_t i, const char *layer,
+                               float values[64])
+{
+    ht_session *s;
+    float out[SMALL_PIXELS];
+    assert_ok(ht_session_open_with(m, &(ht_session_options){.threads = 1},
+                                   &(ht_session_extras){.observe = {.inputs = true}}, &s));
+    assert_ok(ht_session_set_timesteps(s, 1, &c->timesteps[group]));
+    assert_ok(ht_session_set_cond(s, 1, &(ht_cond){.class_labels = c->class_labels + i}));
+    assert_ok(ht_session_step(s, 0, c->sample + i * SMALL_PIXELS, out));
+    const ht_value *v = input_of(s, layer);
+    int64_t n = ht_session_value_count(s, v);
+    assert_in_range(n, 1, 64);
+    assert_ok(ht_session_read(s, v, values));
+    ht_session_close(s);
+    return n;
+}
+
+/* A layer that reads what depends on time and class. */
+static const char conditioned[] = "mid_block.resnets.0.time_emb_proj";
+
 static void inputs_are_those_of_each_samples_own_class(void **state)
 {
     (void)state;
-    static const char layer[] = "mid_block.resnets.0.time_emb_proj";
     ht_calibration c;
     ht_model *m = open_small("model", &classes);
     assert_ok(ht_calibration_make(arena, m, &options, &c));
-    const ht_observed *seen = ht_calibration_find(&c, layer, 0);
+    const ht_observed *seen = ht_calibration_find(&c, conditioned, 0);
     assert_non_null(seen);
     int64_t first = 0;
     for (int g = 0; g < c.groups; first += c.counts[g++]) {
-        float low = 0, high = 0, values[64], out[SMALL_PIXELS];
+        float low = 0, high = 0, values[64];
         for (int64_t i = first; i < first + c.counts[g]; i++) {
-            ht_session *s;
-            assert_ok(ht_session_open_with(m, &(ht_session_options){.threads = 1},
-                                           &(ht_session_extras){.observe = {.inputs = true}}, &s));
-            assert_ok(ht_session_set_timesteps(s, 1, &c.timesteps[g]));
-            assert_ok(ht_session_set_cond(s, 1, &(ht_cond){.class_labels = c.class_labels + i}));
-            assert_ok(ht_session_step(s, 0, c.sample + i * SMALL_PIXELS, out));
-            const ht_value *v = input_of(s, layer);
-            int64_t n = ht_session_value_count(s, v);
-            assert_in_range(n, 1, 64);
-            assert_ok(ht_session_read(s, v, values));
+            int64_t n = input_of_sample(m, &c, g, i, conditioned, values);
             for (int64_t k = 0; k < n; k++) {
                 low = fminf(low, values[k]);
                 high = fmaxf(high, values[k]);
             }
-            ht_session_close(s);
         }
         if (!(seen->by_step[g].low == low && seen->by_step[g].high == high))
             fail_msg("timestep %g: %g .. %g was seen, %g .. %g is there", (double)c.timesteps[g],
                      (double)seen->by_step[g].low, (double)seen->by_step[g].high, (double)low, (double)high);
     }
+    ht_model_close(m);
+}
+
+static void list_products(ht_model *m, ht_products *products)
+{
+    ht_session *s;
+    assert_ok(ht_session_open(m, &(ht_session_options){.threads = 1}, &s));
+    assert_ok(ht_products_list(arena, ht_session_graph(s), products));
+    ht_session_close(s);
+}
+
+static void moments_are_those_of_each_samples_own_class(void **state)
+{
+    (void)state;
+    ht_calibration c;
+    ht_products products;
+    ht_model *m = open_small("model", &classes);
+    assert_ok(ht_calibration_make(arena, m, &options, &c));
+    list_products(m, &products);
+    ht_input_moments *moments = ht_alloc_array(arena, (size_t)products.n, sizeof *moments);
+    double *weights = ht_alloc_array(arena, (size_t)c.groups, sizeof *weights), want[64 * 64] = {0}, off = 0, size = 0;
+    for (int g = 0; g < c.groups; g++)
+        weights[g] = 1 + g;
+    ht_input_moments_options how = {.batch = 3, .threads = 1, .windows = 64, .weights = weights};
+    assert_ok(ht_input_moments_gather(arena, m, &c, &products, &how, moments));
+    int at = 0;
+    while (strcmp(products.product[at].name, conditioned) != 0)
+        assert_true(++at < products.n);
+    int64_t first = 0, k = moments[at].k;
+    assert_in_range(k, 1, 64);
+    for (int g = 0; g < c.groups; first += c.counts[g++])
+        for (int64_t i = first; i < first + c.counts[g]; i++) {
+            float a[64];
+            assert_int_equal(input_of_sample(m, &c, g, i, conditioned, a), k);
+            for (int64_t e = 0; e < k * k; e++)
+                want[e] += weights[g] * (double)a[e / k] * (double)a[e % k];
+        }
+    for (int64_t e = 0; e < k * k; e++) { /* up to a factor: what the methods take */
+        size += want[e] * want[e];
+        off += want[e] * (double)moments[at].h[e];
+    }
+    double factor = off / size, rest = 0;
+    for (int64_t e = 0; e < k * k; e++)
+        rest += pow((double)moments[at].h[e] - factor * want[e], 2);
+    if (!(factor > 0 && sqrt(rest) <= 1e-5 * factor * sqrt(size)))
+        fail_msg("moments are off by %g of their size", sqrt(rest / size) / factor);
     ht_model_close(m);
 }
 
@@ -230,6 +287,7 @@ int main(void)
         CASE(every_input_is_seen_whole_at_every_timestep),
         CASE(labels_go_round_the_classes),
         CASE(inputs_are_those_of_each_samples_own_class),
+        CASE(moments_are_those_of_each_samples_own_class),
         CASE(a_calibration_set_can_be_predicted),
         CASE(weights_of_timesteps_are_positive_with_mean_1),
         CASE(a_calibration_that_is_cancelled_writes_nothing),
