@@ -55,7 +55,7 @@ static inline ht_layer make_layer(const request *r)
     assert_ok(ht_format_find(r->format, &layer.format));
     if (r->input)
         assert_ok(ht_format_find(r->input, &layer.input));
-    for (int p = 0; p < r->parts; p++) {
+    for (int p = 0; p < r->parts && p < 2; p++) {
         layer.part[p].begin = begin;
         layer.part[p].count = r->channels[p];
         begin += r->channels[p];
