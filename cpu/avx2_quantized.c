@@ -12,7 +12,7 @@
 #include "cpu/integer.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 4, INT_PANEL = TILE_VECTORS * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1 };
+enum { INT_ROWS = 4, INT_PANEL = TILE_VECTORS * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1, INT_BANDS = 0 };
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 8};
 
 static inline void copy_codes(uint8_t *to, const uint8_t *from, int64_t n)

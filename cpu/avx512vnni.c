@@ -12,7 +12,7 @@
 #include "cpu/integer_avx512.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 6, INT_PANEL = 4 * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1 };
+enum { INT_ROWS = 6, INT_PANEL = 4 * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1, INT_BANDS = 0 };
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 8};
 
 static inline __m512i four_codes(const uint8_t *a)
