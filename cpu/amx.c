@@ -11,7 +11,7 @@
 #include "cpu/integer_avx512.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 32, INT_PANEL = 2 * LANES, INT_DEPTH = 576, INT_TILES = 8, INT_UNIT = 16, INT_BANDS = 1 };
+enum { INT_ROWS = 32, INT_PANEL = 2 * LANES, INT_DEPTH = 576, INT_TILES = 8, INT_UNIT = 16, INT_BAND_UNIT = 16 };
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 64};
 
 /* gcc's intrinsics do not say that they touch memory, or how much. */

@@ -7,8 +7,8 @@
 
 /* c[rows][width] = (first ? 0 : c) + a[rows][depth] . w[depth / 4][width][4].
  *
- * Rows of a are a_stride apart and lie whole, unless they are windows read where they lie in an image: then after `left`
- * k, and after `run` more each time, `skip` bytes are left out, and row 16 is at a + half. */
+ * Rows of a are a_stride apart and lie whole, unless they are windows in a band of an image (cpu/integer.inc): then
+ * after `left` k, and after each `run` more, `skip` bytes are left out.  Row 16 is at a + half. */
 typedef struct integer_tile {
     int rows, width;
     int64_t depth;
