@@ -498,7 +498,7 @@ static void integer_convolutions_equal_scalar(void **state)
 static void integer_convolutions_that_read_bands_equal_scalar(void **state)
 {
     (void)state;
-    for (int index = 0; index < CASES / 2; index++)
+    for (int index = 0; index < CASES / 4; index++)
         if (only_case < 0 || only_case == index)
             check_case(scene_wide_conv2d, index, HT_OP_conv2d, HT_OP_conv2d);
 }
