@@ -1,7 +1,7 @@
 /* layers.c - how fast single quantized layers are: time, rate and share of the integer peak that is measured beside
  * them, for every instruction set with integer kernels of its own, weights of 8 and of 4 bits, one thread and two.
  *
- *     make build/release/bench/layers && build/release/bench/layers [SECONDS]
+ *     make benches && build/release/bench/layers [--seconds X] [--isa NAME] [--batch N] [--layer N] [--weights FORMAT]
  *
  * Layers are those of the CIFAR-10 model and, smaller in number, of Stable Diffusion 1.5 and DiT-XL/2.  A layer runs
  * again and again on the same memory: what it finds in caches is what a model leaves there at best. */
@@ -202,13 +202,67 @@ static void measure_layer(const layer_shape *s, const char *format, ht_isa isa, 
     ht_arena_free(arena);
 }
 
+/* What is measured: 0 and NULL for all. */
+typedef struct settings {
+    double seconds;        /* for each layer */
+    int isa, batch, layer; /* layer: its place in the list, from 1 on */
+    const char *weights;
+} settings;
+
+static const char usage[] =
+    "usage: layers [--seconds X] [--isa avx512vnni|amx] [--batch N] [--layer N] [--weights int8|int4|int4_g64]";
+
+/* What follows option *i, which moves on to it. */
+static const char *argument_of(int argc, char **argv, int *i)
+{
+    if (*i + 1 >= argc)
+        fail(usage);
+    return argv[++*i];
+}
+
+static double positive(const char *text)
+{
+    char *end;
+    double x = strtod(text, &end);
+    if (end == text || *end || !(x > 0))
+        fail(usage);
+    return x;
+}
+
+static settings read_settings(int argc, char **argv)
+{
+    settings s = {.seconds = 0.3};
+    for (int i = 1; i < argc; i++) {
+        if (!strcmp(argv[i], "--seconds"))
+            s.seconds = positive(argument_of(argc, argv, &i));
+        else if (!strcmp(argv[i], "--batch"))
+            s.batch = (int)positive(argument_of(argc, argv, &i));
+        else if (!strcmp(argv[i], "--layer"))
+            s.layer = (int)positive(argument_of(argc, argv, &i));
+        else if (!strcmp(argv[i], "--weights"))
+            s.weights = argument_of(argc, argv, &i);
+        else if (!strcmp(argv[i], "--isa") && (s.isa = ht_isa_find(argument_of(argc, argv, &i))) >= HT_ISA_AVX512_VNNI)
+            continue;
+        else
+            fail(usage);
+    }
+    return s;
+}
+
 int main(int argc, char **argv)
 {
-    double seconds = argc > 1 ? strtod(argv[1], NULL) : 0.3;
+    settings s = read_settings(argc, argv);
+    int measured = 0;
     printf("| images | layer | weights | kernel | one thread | two threads |\n| --- | --- | --- | --- | --- | --- |\n");
     for (int isa = HT_ISA_AVX512_VNNI; isa <= (int)ht_cpu_detect(); isa++)
         for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
             for (size_t f = 0; f < sizeof formats / sizeof *formats; f++)
-                measure_layer(&shapes[i], formats[f], (ht_isa)isa, seconds);
+                if ((!s.isa || s.isa == isa) && (!s.batch || s.batch == shapes[i].batch) &&
+                    (!s.layer || s.layer == (int)i + 1) && (!s.weights || !strcmp(s.weights, formats[f]))) {
+                    measure_layer(&shapes[i], formats[f], (ht_isa)isa, s.seconds);
+                    measured++;
+                }
+    if (!measured)
+        fail("nothing here is of that instruction set, batch, number and weights");
     return 0;
 }

@@ -11,7 +11,7 @@
 #include "cpu/integer_avx512.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 32, INT_PANEL = 2 * LANES, INT_DEPTH = 576, INT_TILES = 8, INT_UNIT = 16 };
+enum { INT_ROWS = 32, INT_PANEL = 2 * LANES, INT_DEPTH = 576, INT_TILES = 8, INT_UNIT = 16, INT_BAND_UNIT = 16 };
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 64};
 
 /* gcc's intrinsics do not say that they touch memory, or how much. */
@@ -45,7 +45,9 @@ static inline void end_tiles(void)
 static inline __attribute__((always_inline)) void tile_body(bool tall, bool wide, const integer_tile *t)
 {
     const int64_t a = t->a_stride, w = (int64_t)t->width * 4, c = w;
+    const int64_t half = t->half, run = t->run, skip = t->skip;
     const uint8_t *codes = t->a;
+    int64_t left = t->left;
     const int8_t *weights = t->w;
     MEMORY_IS_READ_OR_WRITTEN();
     if (t->first) {
@@ -71,11 +73,16 @@ static inline __attribute__((always_inline)) void tile_body(bool tall, bool wide
             _tile_dpbusd(1, 4, 7);
         }
         if (tall) {
-            _tile_loadd(5, codes + 16 * a, a);
+            _tile_loadd(5, codes + half, a);
             _tile_dpbusd(2, 5, 6);
         }
         if (tall && wide)
             _tile_dpbusd(3, 5, 7);
+        left -= 64;
+        if (!left) {
+            codes += skip;
+            left = run;
+        }
     }
     _tile_stored(0, t->c, c);
     if (wide)

@@ -12,7 +12,14 @@
 #include "cpu/integer.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 4, INT_PANEL = TILE_VECTORS * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1 };
+enum {
+    INT_ROWS = 4,
+    INT_PANEL = TILE_VECTORS * LANES,
+    INT_DEPTH = 576,
+    INT_TILES = 32,
+    INT_UNIT = 1,
+    INT_BAND_UNIT = 0
+};
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 8};
 
 static inline void copy_codes(uint8_t *to, const uint8_t *from, int64_t n)
@@ -80,24 +87,28 @@ static inline __attribute__((always_inline)) void tile_body(int rows, int vector
 {
     __m256i sum[INT_ROWS][TILE_VECTORS];
     const int64_t depth = t->depth;
+    const uint8_t *a = t->a;
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++)
 #pragma GCC unroll 2
         for (int v = 0; v < vectors; v++)
             sum[r][v] =
                 t->first ? _mm256_setzero_si256() : vi_load(t->c + (int64_t)r * vectors * LANES + (int64_t)v * LANES);
+    for (int64_t k = 0, end = t->left; k < depth; end += t->run, a += t->skip) {
+        end = end < depth ? end : depth;
 #pragma GCC unroll 1
-    for (int64_t k = 0; k < depth; k += 4) {
-        __m256i wk[TILE_VECTORS];
-#pragma GCC unroll 2
-        for (int v = 0; v < vectors; v++)
-            wk[v] = _mm256_loadu_si256((const __m256i *)(t->w + k * vectors * LANES + (int64_t)v * 32));
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            __m256i ak = four_codes(t->a + r * t->a_stride + k);
+        for (; k < end; k += 4) {
+            __m256i wk[TILE_VECTORS];
 #pragma GCC unroll 2
             for (int v = 0; v < vectors; v++)
-                sum[r][v] = nibbles ? step_nibbles(sum[r][v], ak, wk[v]) : step_bytes(sum[r][v], ak, wk[v]);
+                wk[v] = _mm256_loadu_si256((const __m256i *)(t->w + k * vectors * LANES + (int64_t)v * 32));
+#pragma GCC unroll 4
+            for (int r = 0; r < rows; r++) {
+                __m256i ak = four_codes(a + r * t->a_stride + k);
+#pragma GCC unroll 2
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] = nibbles ? step_nibbles(sum[r][v], ak, wk[v]) : step_bytes(sum[r][v], ak, wk[v]);
+            }
         }
     }
 #pragma GCC unroll 4

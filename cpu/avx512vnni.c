@@ -12,7 +12,7 @@
 #include "cpu/integer_avx512.h"
 #include "cpu/integer_tile.h"
 
-enum { INT_ROWS = 6, INT_PANEL = 4 * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1 };
+enum { INT_ROWS = 6, INT_PANEL = 4 * LANES, INT_DEPTH = 576, INT_TILES = 32, INT_UNIT = 1, INT_BAND_UNIT = 0 };
 static const ht_integer_layout integer_layout = {.panel = INT_PANEL, .lanes = LANES, .step = 8};
 
 static inline __m512i four_codes(const uint8_t *a)
@@ -35,18 +35,21 @@ static inline __attribute__((always_inline)) void tile_body(int rows, int vector
         for (int v = 0; v < vectors; v++)
             sum[r][v] = t->first ? _mm512_setzero_si512()
                                  : _mm512_loadu_si512(t->c + (int64_t)r * vectors * LANES + (int64_t)v * LANES);
+    for (int64_t k = 0, end = t->left; k < depth; end += t->run, a += t->skip) {
+        end = end < depth ? end : depth;
 #pragma GCC unroll 2
-    for (int64_t k = 0; k < depth; k += 4) {
-        __m512i wk[4];
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            wk[v] = _mm512_loadu_si512(w + k * vectors * LANES + (int64_t)v * 64);
-#pragma GCC unroll 6
-        for (int r = 0; r < rows; r++) {
-            __m512i ak = four_codes(a + r * stride + k);
+        for (; k < end; k += 4) {
+            __m512i wk[4];
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
-                sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], ak, wk[v]);
+                wk[v] = _mm512_loadu_si512(w + k * vectors * LANES + (int64_t)v * 64);
+#pragma GCC unroll 6
+            for (int r = 0; r < rows; r++) {
+                __m512i ak = four_codes(a + r * stride + k);
+#pragma GCC unroll 4
+                for (int v = 0; v < vectors; v++)
+                    sum[r][v] = _mm512_dpbusd_epi32(sum[r][v], ak, wk[v]);
+            }
         }
     }
 #pragma GCC unroll 6

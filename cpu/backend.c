@@ -1,8 +1,10 @@
 /* backend.c - compiling a graph for the CPU and running its stages: kernels chosen, weights packed, memory planned,
  * then nothing is allocated.
  *
- * In a run every thread walks the stage's operations, does its share of each and waits for the
- * others. */
+ * Where a batch has an image for every thread, each thread walks through the operations of a stage by itself with some
+ * images at a time: it waits for nobody, and what one operation writes is still in its second-level cache when the next
+ * one reads it.  Images that are left over, and batches of fewer, are walked by all threads together: each does its
+ * share of an operation and waits for the others. */
 #include "cpu/backend.h"
 
 #include <stdatomic.h>
@@ -18,12 +20,20 @@
 enum { HUGE_PAGE = 2 << 20 };
 
 typedef struct step {
+    const ht_op *op;
     const ht_kernel *kernel;
     const char *refused;
-    ht_call call;
-    double seconds;
+    const void *packed;
+    double seconds; /* of the first thread */
     int64_t runs;
 } step;
+
+/* Who walks through operations: one thread, or all together. */
+typedef struct walker {
+    ht_call *calls; /* by operation */
+    char *work, *shared;
+    ht_barrier barrier; /* of one thread, which waits for itself */
+} walker;
 
 struct ht_program {
     ht_arena *arena;
@@ -34,12 +44,17 @@ struct ht_program {
     bool profile;
     step *steps; /* by operation */
     int *stage_steps[HT_STAGES], stage_length[HT_STAGES];
-    char *kept, *work, *packed, *scratch, *shared;
-    size_t scratch_bytes, packed_bytes; /* of one thread; of all weights */
-    void *row;                          /* of the last run */
+    bool stage_batched[HT_STAGES]; /* it makes something of each image */
+    int at_once;                   /* images that a walker takes at a time */
+    int walkers;                   /* threads; 1: only all together */
+    walker *walker;                /* the first is also the one of all together */
+    char *kept, *packed, *scratch;
+    size_t scratch_bytes, shared_bytes, packed_bytes; /* of one thread; of a walker; of all weights */
+    void *row;                                        /* of the last run */
     ht_crew *crew;
-    atomic_int next_to_pack;
-    ht_stage stage; /* of the run that is going on */
+    atomic_int next; /* operation to pack, turn to take */
+    ht_stage stage;  /* of the run that is going on */
+    int images;
 };
 
 /* Memory that is touched often: aligned, and in huge pages where the system gives them. */
@@ -93,7 +108,6 @@ static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
 static ht_status choose_kernels(ht_program *p)
 {
     int n = ht_graph_ops(p->graph);
-    size_t packed = 0, scratch = 0, shared = 0;
     p->steps = ht_alloc_array(p->arena, (size_t)n, sizeof *p->steps);
     for (int i = 0; i < HT_STAGES; i++)
         if (!(p->stage_steps[i] = ht_alloc_array(p->arena, (size_t)n, sizeof(int))))
@@ -109,20 +123,71 @@ static ht_status choose_kernels(ht_program *p)
         ht_stage stage = ht_stage_of(op->out->deps);
         if (s->kernel->run)
             p->stage_steps[stage][p->stage_length[stage]++] = i;
-        s->call.op = op;
-        packed += size_of(s->kernel->packed, op);
+        p->stage_batched[stage] |= op->out->batched;
+        s->op = op;
+        p->packed_bytes += size_of(s->kernel->packed, op);
         size_t a = size_of(s->kernel->scratch, op), b = size_of(s->kernel->shared, op);
-        scratch = a > scratch ? a : scratch;
-        shared = b > shared ? b : shared;
+        p->scratch_bytes = a > p->scratch_bytes ? a : p->scratch_bytes;
+        p->shared_bytes = b > p->shared_bytes ? b : p->shared_bytes;
     }
-    p->scratch_bytes = scratch;
-    p->packed_bytes = packed;
-    p->packed = big_alloc(packed);
-    p->scratch = big_alloc(scratch * (size_t)p->threads);
-    p->shared = big_alloc(shared);
+    return HT_OK;
+}
+
+/* ---- memory ---- */
+
+/* Whether what op computes of some images does not depend on the others, and is nobody else's to write. */
+static bool keeps_images_apart(const ht_program *p, const ht_op *op)
+{
+    if (op->out->batched || !p->stage_batched[ht_stage_of(op->out->deps)])
+        return true;
+    for (int i = 0; i < HT_INPUTS; i++)
+        if (op->in[i] && op->in[i]->batched)
+            return false;
+    return p->plan.places[op->out->id].area == HT_AREA_WORK;
+}
+
+static int batch_of(const ht_graph *g)
+{
+    for (int i = 0; i < ht_graph_values(g); i++)
+        if (ht_graph_value(g, i)->batched)
+            return (int)ht_graph_value(g, i)->shape[0];
+    return 1;
+}
+
+/* So many images at a time that weights, which are read once for them all, are not read more than activations, of which
+ * each is written and read a few times. */
+static ht_status plan_memory(ht_program *p)
+{
+    ht_status status = ht_plan_make(p->graph, 1, p->arena, &p->plan);
+    int batch = batch_of(p->graph), most = batch / p->threads;
+    bool apart = most > 0;
+    for (int i = 0; !status && i < ht_graph_ops(p->graph); i++)
+        apart = apart && keeps_images_apart(p, ht_graph_op(p->graph, i));
+    if (status)
+        return status;
+    size_t wanted = p->packed_bytes / (4 * p->plan.work_bytes + 1) + 1;
+    p->walkers = apart ? p->threads : 1;
+    p->at_once = !apart ? batch : wanted < (size_t)most ? (int)wanted : most;
+    return ht_plan_make(p->graph, p->at_once, p->arena, &p->plan);
+}
+
+static ht_status take_memory(ht_program *p)
+{
+    p->packed = big_alloc(p->packed_bytes);
+    p->scratch = big_alloc(p->scratch_bytes * (size_t)p->threads);
     p->kept = big_alloc(p->plan.kept_bytes);
-    p->work = big_alloc(p->plan.work_bytes);
-    return p->packed && p->scratch && p->shared && p->kept && p->work ? HT_OK : HT_ERR_MEMORY;
+    p->walker = ht_alloc_array(p->arena, (size_t)p->walkers, sizeof *p->walker);
+    if (!p->packed || !p->scratch || !p->kept || !p->walker)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < p->walkers; i++) {
+        walker *w = &p->walker[i];
+        w->calls = ht_alloc_array(p->arena, (size_t)ht_graph_ops(p->graph), sizeof *w->calls);
+        w->work = big_alloc(p->plan.work_bytes);
+        w->shared = big_alloc(p->shared_bytes);
+        if (!w->calls || !w->work || !w->shared)
+            return HT_ERR_MEMORY;
+    }
+    return HT_OK;
 }
 
 /* One operation at a time, whoever is free: their sizes differ much. */
@@ -130,10 +195,10 @@ static void pack_some(void *argument, const ht_team *team)
 {
     ht_program *p = argument;
     (void)team;
-    for (int i; (i = atomic_fetch_add(&p->next_to_pack, 1)) < ht_graph_ops(p->graph);) {
+    for (int i; (i = atomic_fetch_add(&p->next, 1)) < ht_graph_ops(p->graph);) {
         const step *s = &p->steps[i];
         if (s->kernel->pack)
-            s->kernel->pack(s->call.op, p->packed + ((const char *)s->call.packed - p->packed));
+            s->kernel->pack(s->op, p->packed + ((const char *)s->packed - p->packed));
     }
 }
 
@@ -141,8 +206,12 @@ static void pack_weights(ht_program *p)
 {
     char *at = p->packed;
     for (int i = 0; i < ht_graph_ops(p->graph); i++) {
-        p->steps[i].call.packed = at;
-        at += size_of(p->steps[i].kernel->packed, p->steps[i].call.op);
+        p->steps[i].packed = at;
+        at += size_of(p->steps[i].kernel->packed, p->steps[i].op);
+        for (int j = 0; j < p->walkers; j++) {
+            p->walker[j].calls[i].op = p->steps[i].op;
+            p->walker[j].calls[i].packed = p->steps[i].packed;
+        }
     }
     ht_crew_run(p->crew, pack_some, p);
 }
@@ -154,11 +223,13 @@ static void cpu_close(ht_program *p)
     if (!p)
         return;
     ht_crew_close(p->crew);
+    for (int i = 0; p->walker && i < p->walkers; i++) {
+        free(p->walker[i].work);
+        free(p->walker[i].shared);
+    }
     free(p->kept);
-    free(p->work);
     free(p->packed);
     free(p->scratch);
-    free(p->shared);
     ht_arena_free(p->arena);
 }
 
@@ -187,8 +258,8 @@ static ht_status cpu_compile(const ht_graph *g, const ht_backend_options *option
     *p = (ht_program){.arena = arena, .graph = g, .threads = options->threads, .profile = options->profile};
     if (p->threads < 1)
         p->threads = ht_processors();
-    if (!(status = choose_isa(options->isa, &p->isa)) && !(status = ht_plan_make(g, arena, &p->plan)) &&
-        !(status = choose_kernels(p)) && !(status = ht_crew_open(p->threads, &p->crew))) {
+    if (!(status = choose_isa(options->isa, &p->isa)) && !(status = choose_kernels(p)) && !(status = plan_memory(p)) &&
+        !(status = take_memory(p)) && !(status = ht_crew_open(p->threads, &p->crew))) {
         pack_weights(p);
         *program = p;
         return HT_OK;
@@ -199,10 +270,11 @@ static ht_status cpu_compile(const ht_graph *g, const ht_backend_options *option
 
 static void cpu_info(const ht_program *p, ht_program_info *info)
 {
-    *info = (ht_program_info){.isa = ht_isa_name(p->isa),
-                              .threads = p->threads,
-                              .activation_bytes = (int64_t)(p->plan.kept_bytes + p->plan.work_bytes),
-                              .packed_bytes = (int64_t)p->packed_bytes};
+    *info =
+        (ht_program_info){.isa = ht_isa_name(p->isa),
+                          .threads = p->threads,
+                          .activation_bytes = (int64_t)(p->plan.kept_bytes + (size_t)p->walkers * p->plan.work_bytes),
+                          .packed_bytes = (int64_t)p->packed_bytes};
 }
 
 static size_t cpu_row_bytes(const ht_program *p)
@@ -224,38 +296,39 @@ static void cpu_free(ht_program *p, void *memory)
 
 /* ---- running ---- */
 
-static float *address(const ht_program *p, const ht_value *v)
+static size_t bytes_of(const ht_value *v, int n)
+{
+    return (size_t)(ht_rows(v, n) * ht_channels(v)) * (v->dtype == HT_U8 ? 1 : sizeof(float));
+}
+
+/* Where v lies, of the images from `first` on.  Each walker has a work area for those that it is at. */
+static float *address(const ht_program *p, const walker *w, const ht_value *v, int first)
 {
     if (!v)
         return NULL;
     const ht_place *place = &p->plan.places[v->id];
     switch (place->area) {
     case HT_AREA_KEPT:
-        return (float *)(p->kept + place->offset);
+        return (float *)(p->kept + place->offset + (v->batched ? bytes_of(v, first) : 0));
     case HT_AREA_ROW:
         return (float *)((char *)p->row + place->offset);
     case HT_AREA_WORK:
-        return (float *)(p->work + place->offset);
+        return (float *)(w->work + place->offset);
     default:
         return NULL;
     }
 }
 
-static size_t bytes_of(const ht_value *v, int n)
-{
-    return (size_t)(ht_rows(v, n) * ht_channels(v)) * (v->dtype == HT_U8 ? 1 : sizeof(float));
-}
-
 static ht_status cpu_upload(ht_program *p, const ht_value *input, const float *data, int n)
 {
     if (p->plan.places[input->id].area == HT_AREA_KEPT) /* an input that nothing reads has no place */
-        memcpy(address(p, input), data, bytes_of(input, n));
+        memcpy(address(p, NULL, input, 0), data, bytes_of(input, n));
     return HT_OK;
 }
 
 static ht_status cpu_download(ht_program *p, const ht_value *value, float *data, int n)
 {
-    memcpy(data, address(p, value), bytes_of(value, n));
+    memcpy(data, address(p, NULL, value, 0), bytes_of(value, n));
     return HT_OK;
 }
 
@@ -266,43 +339,75 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
-static void bind(ht_program *p, const int *steps, int length, int n)
+static void bind(const ht_program *p, walker *w, int first, int n)
 {
-    for (int i = 0; i < length; i++) {
-        ht_call *c = &p->steps[steps[i]].call;
+    for (int i = 0; i < p->stage_length[p->stage]; i++) {
+        ht_call *c = &w->calls[p->stage_steps[p->stage][i]];
         c->n = n;
-        c->out = address(p, c->op->out);
+        c->out = address(p, w, c->op->out, first);
         for (int j = 0; j < HT_INPUTS; j++)
-            c->in[j] = address(p, c->op->in[j]);
+            c->in[j] = address(p, w, c->op->in[j], first);
     }
 }
 
-/* A thread's way through the stage: its share of each operation, then wait for the others. */
-static void walk(void *argument, const ht_team *member)
+/* A thread's way through the stage with images [first, first + n): its share of each operation, then wait for the
+ * others of its team. */
+static void walk(ht_program *p, walker *w, const ht_team *team, bool profile, int first, int n)
 {
-    ht_program *p = argument;
-    ht_team team = *member;
-    team.scratch = p->scratch + (size_t)team.thread * p->scratch_bytes;
-    team.shared = p->shared;
+    if (!team->thread)
+        bind(p, w, first, n);
+    ht_team_wait(team);
     for (int i = 0; i < p->stage_length[p->stage]; i++) {
         step *s = &p->steps[p->stage_steps[p->stage][i]];
-        double start = p->profile && !team.thread ? now() : 0;
-        s->kernel->run(&s->call, &team);
-        ht_team_wait(&team);
-        if (!team.thread) {
-            s->seconds += p->profile ? now() - start : 0;
-            s->runs++;
-        }
+        double start = profile ? now() : 0;
+        s->kernel->run(&w->calls[p->stage_steps[p->stage][i]], team);
+        ht_team_wait(team);
+        if (profile)
+            s->seconds += now() - start;
     }
+}
+
+/* Turns of a run that single threads take, whoever is free.  All together take the others: fewer than would keep half
+ * of the threads busy. */
+static int turns_alone(const ht_program *p, int turns)
+{
+    int left = turns % p->threads;
+    return p->walkers < p->threads ? 0 : 2 * left > p->threads ? turns : turns - left;
+}
+
+static void take_turns(void *argument, const ht_team *member)
+{
+    ht_program *p = argument;
+    ht_team team = *member, alone = {.threads = 1};
+    int at_once = p->stage_batched[p->stage] ? p->at_once : p->images, turns = (p->images + at_once - 1) / at_once,
+        taken = p->stage_batched[p->stage] ? turns_alone(p, turns) : 0;
+    bool profile = p->profile && !team.thread;
+    alone.scratch = team.scratch = p->scratch + (size_t)team.thread * p->scratch_bytes;
+    team.shared = p->walker[0].shared;
+    if (taken) {
+        walker *w = &p->walker[team.thread];
+        alone.shared = w->shared;
+        alone.barrier = &w->barrier;
+        for (int turn, first; (turn = atomic_fetch_add(&p->next, 1)) < taken;) {
+            first = turn * at_once;
+            walk(p, w, &alone, profile, first, p->images - first < at_once ? p->images - first : at_once);
+        }
+        ht_team_wait(&team);
+    }
+    for (int first = taken * at_once; first < p->images; first += at_once)
+        walk(p, p->walker, &team, profile, first, p->images - first < at_once ? p->images - first : at_once);
 }
 
 static ht_status cpu_run(ht_program *p, ht_stage stage, int n, void *row)
 {
     p->row = row;
     p->stage = stage;
-    bind(p, p->stage_steps[stage], p->stage_length[stage], n);
+    p->images = n;
+    atomic_store(&p->next, 0);
+    for (int i = 0; i < p->stage_length[stage]; i++)
+        p->steps[p->stage_steps[stage][i]].runs++;
     if (p->stage_length[stage])
-        ht_crew_run(p->crew, walk, p);
+        ht_crew_run(p->crew, take_turns, p);
     return HT_OK;
 }
 

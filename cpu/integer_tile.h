@@ -5,12 +5,15 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* c[rows][width] = (first ? 0 : c) + a[rows][depth] . w[depth / 4][width][4]; rows of a are a_stride apart. */
+/* c[rows][width] = (first ? 0 : c) + a[rows][depth] . w[depth / 4][width][4].
+ *
+ * Rows of a are a_stride apart and lie whole, unless they are windows in a band of an image (cpu/integer.inc): then
+ * after `left` k, and after each `run` more, `skip` bytes are left out.  Row 16 is at a + half. */
 typedef struct integer_tile {
     int rows, width;
     int64_t depth;
     const uint8_t *a;
-    int64_t a_stride;
+    int64_t a_stride, half, left, run, skip;
     const int8_t *w;
     int32_t *c;
     bool first;

@@ -28,6 +28,11 @@ static inline vf vf_fma(vf a, vf b, vf c)
 {
     return _mm256_fmadd_ps(a, b, c);
 }
+/* c - a b */
+static inline vf vf_fnma(vf a, vf b, vf c)
+{
+    return _mm256_fnmadd_ps(a, b, c);
+}
 static inline vf vf_add(vf a, vf b)
 {
     return _mm256_add_ps(a, b);
@@ -67,6 +72,20 @@ static inline void vf_store_codes(uint8_t *to, vf v, vf inv, vf zero, vf levels)
     __m256i codes = _mm256_cvtps_epi32(y);
     __m128i words = _mm_packs_epi32(_mm256_castsi256_si128(codes), _mm256_extracti128_si256(codes, 1));
     _mm_storel_epi64((__m128i *)to, _mm_packus_epi16(words, words));
+}
+
+/* The same of TILE_VECTORS vectors.  What cannot become an integer (NaN, too far below) becomes the least one, and the
+ * packs saturate: below at 0, while the levels are the bound above. */
+static inline void vf_store_codes_together(uint8_t *to, const vf *v, vf inv, vf zero, vf levels)
+{
+    const __m256i in_order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    const vf most = _mm256_sub_ps(levels, zero);
+    const __m256i offset = _mm256_packs_epi32(_mm256_cvtps_epi32(zero), _mm256_cvtps_epi32(zero));
+    __m256i a = _mm256_cvtps_epi32(_mm256_min_ps(most, _mm256_mul_ps(v[0], inv)));
+    __m256i b = _mm256_cvtps_epi32(_mm256_min_ps(most, _mm256_mul_ps(v[1], inv)));
+    __m256i words = _mm256_adds_epi16(_mm256_packs_epi32(a, b), offset);
+    __m256i codes = _mm256_permutevar8x32_epi32(_mm256_packus_epi16(words, words), in_order);
+    _mm_storeu_si128((__m128i *)to, _mm256_castsi256_si128(codes));
 }
 
 /* The first estimate of ht_reciprocal_f32 (cpu/math.h). */

@@ -83,6 +83,15 @@ static size_t lowest_gap(const span *s, span *const *placed, int n)
     return at;
 }
 
+/* Of a value in the work area: what it takes for so many images. */
+static size_t bytes_of_images(const span *s, int images)
+{
+    if (!images || !s->value->batched)
+        return s->bytes;
+    size_t of_one = (s->bytes + (size_t)s->value->shape[0] - 1) / (size_t)s->value->shape[0];
+    return (of_one * (size_t)images + HT_PLAN_ALIGN - 1) / HT_PLAN_ALIGN * HT_PLAN_ALIGN;
+}
+
 /* placed has room for n. */
 static void place_work(span **work, int n, span **placed, ht_plan *plan)
 {
@@ -100,7 +109,7 @@ static void place_work(span **work, int n, span **placed, ht_plan *plan)
     }
 }
 
-ht_status ht_plan_make(const ht_graph *g, ht_arena *arena, ht_plan *plan)
+ht_status ht_plan_make(const ht_graph *g, int images, ht_arena *arena, ht_plan *plan)
 {
     size_t n = (size_t)ht_graph_values(g);
     span *spans = ht_alloc_array(arena, n + 1, sizeof *spans);
@@ -118,6 +127,7 @@ ht_status ht_plan_make(const ht_graph *g, ht_arena *arena, ht_plan *plan)
         bool row = s->crosses && s->stage == HT_STAGE_T && s->value->producer;
         size_t *end = row ? &plan->row_bytes : &plan->kept_bytes;
         if (!s->crosses) {
+            s->bytes = bytes_of_images(s, images);
             work[n_work++] = s;
             continue;
         }

@@ -24,7 +24,8 @@ typedef struct ht_plan {
 } ht_plan;
 
 /* Place every value of a finished graph, four bytes an element (codes: one), each aligned to HT_PLAN_ALIGN.  Values of
- * the work area share memory when no operation needs both.  The plan lives in the arena. */
-ht_status ht_plan_make(const ht_graph *g, ht_arena *arena, ht_plan *plan);
+ * the work area share memory when no operation needs both; there is room for `images` images in it, whatever the batch
+ * of the graph, and for the batch if that is 0.  The plan lives in the arena. */
+ht_status ht_plan_make(const ht_graph *g, int images, ht_arena *arena, ht_plan *plan);
 
 #endif

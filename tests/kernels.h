@@ -26,6 +26,7 @@ typedef struct scene {
     ht_graph *graph;
     int batch, n; /* planned for, and run */
     int kind, index;
+    bool wide;         /* of integers: channels as tiles of every instruction set read them in bands of an image */
     ht_layer layer[2]; /* of quantized ones: that of the operation, and one that reads its output as codes */
     ht_layers layers;
     char text[240];

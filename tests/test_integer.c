@@ -92,6 +92,11 @@ static int64_t draw_channels(const char *format)
     return widths[draw(0, sizeof widths / sizeof *widths - 1)];
 }
 
+static int64_t draw_inputs_of(const scene *s, const char *format)
+{
+    return s->wide ? one_in(2) && !strstr(format, "128") ? 64 : 128 : draw_channels(format);
+}
+
 /* What may follow: a row, a residual, a factor, a reader of codes. */
 static ht_value *draw_epilogue(scene *s, ht_value *y, int64_t out)
 {
@@ -115,13 +120,13 @@ static ht_value *draw_epilogue(scene *s, ht_value *y, int64_t out)
 /* The input, or two of them; how many channels the first part of the layer has, 0 if it has one part. */
 static ht_value *draw_inputs(scene *s, const char *format, int ndim, int64_t *shape, int64_t *first)
 {
-    shape[ndim - 1] = draw_channels(format);
+    shape[ndim - 1] = draw_inputs_of(s, format);
     ht_value *x = input(s, "x", ndim, shape);
     *first = 0;
     if (one_in(2))
         return x;
     *first = one_in(2) ? shape[ndim - 1] : 0;
-    shape[ndim - 1] = draw_channels(format);
+    shape[ndim - 1] = draw_inputs_of(s, format);
     return ht_concat(s->graph, x, input(s, "x2", ndim, shape));
 }
 
@@ -131,10 +136,29 @@ static void draw_mode(scene *s, bool concatenated)
         s->layer[0].mode = HT_INPUT_DYNAMIC;
 }
 
+static void build_conv2d(scene *s, const char *format, int64_t *in_shape, int64_t k, int64_t out, ht_conv_shape shape,
+                         bool upsample)
+{
+    int64_t first;
+    ht_value *x = draw_inputs(s, format, 4, in_shape, &first);
+    int64_t weight[] = {out, x->shape[3], k, k};
+    bool concatenated = x->shape[3] != in_shape[3];
+    draw_layer(s, 0, format, 4, weight, first);
+    draw_mode(s, concatenated);
+    if (!concatenated && upsample)
+        x = ht_upsample(s->graph, x, 2);
+    ht_conv_weights w = {weight_of(s, "w.weight", 4, weight),
+                         one_in(2) ? weight_of(s, "w.bias", 1, (int64_t[]){out}) : NULL};
+    snprintf(s->text, sizeof s->text, "%s %lldx%lld in %lld (%d parts) out %lld k%lld s%d", format,
+             (long long)in_shape[1], (long long)in_shape[2], (long long)x->shape[3], s->layer[0].parts, (long long)out,
+             (long long)k, shape.stride);
+    ht_output_value(s->graph, draw_epilogue(s, ht_conv2d(s->graph, x, &w, shape), out), "y");
+}
+
 static void scene_conv2d(scene *s)
 {
     const char *format = formats[draw(0, sizeof formats / sizeof *formats - 1)];
-    int64_t k = draw(1, 3), out = draw_channels("int8"), first, in_shape[4] = {s->batch, draw(2, 9), draw(2, 9)};
+    int64_t k = draw(1, 3), out = draw_channels("int8"), in_shape[4] = {s->batch, draw(2, 9), draw(2, 9)};
     ht_conv_shape shape = {.stride = (int)draw(1, 2),
                            .pad_top = (int)draw(0, 1),
                            .pad_left = (int)draw(0, 1),
@@ -144,19 +168,28 @@ static void scene_conv2d(scene *s)
         shape = (ht_conv_shape){.stride = 1};
         k = 1;
     }
-    ht_value *x = draw_inputs(s, format, 4, in_shape, &first);
-    int64_t weight[] = {out, x->shape[3], k, k};
-    bool concatenated = x->shape[3] != in_shape[3];
-    draw_layer(s, 0, format, 4, weight, first);
-    draw_mode(s, concatenated);
-    if (!concatenated && one_in(3))
-        x = ht_upsample(s->graph, x, 2);
-    ht_conv_weights w = {weight_of(s, "w.weight", 4, weight),
-                         one_in(2) ? weight_of(s, "w.bias", 1, (int64_t[]){out}) : NULL};
-    snprintf(s->text, sizeof s->text, "%s %lldx%lld in %lld (%d parts) out %lld k%lld s%d", format,
-             (long long)in_shape[1], (long long)in_shape[2], (long long)x->shape[3], s->layer[0].parts, (long long)out,
-             (long long)k, shape.stride);
-    ht_output_value(s->graph, draw_epilogue(s, ht_conv2d(s->graph, x, &w, shape), out), "y");
+    build_conv2d(s, format, in_shape, k, out, shape, !s->wide && one_in(3));
+}
+
+/* Of 16 or 32 columns, rows that make whole tiles. */
+static void scene_wide_conv2d(scene *s)
+{
+    int stride = one_in(4) ? 2 : 1, pad = (int)draw(0, 1);
+    bool upsample = stride == 1 && one_in(3);
+    int64_t columns = 16 * draw(1, 2), rows = 2 * draw(1, 2), out = draw(1, 40);
+    int64_t in_shape[4] = {s->batch, rows * stride, columns * stride};
+    if (upsample) {
+        in_shape[1] /= 2;
+        in_shape[2] /= 2;
+    }
+    s->wide = true;
+    build_conv2d(s, formats[draw(0, sizeof formats / sizeof *formats - 1)], in_shape, 3, out,
+                 (ht_conv_shape){.stride = stride,
+                                 .pad_top = pad,
+                                 .pad_left = pad,
+                                 .pad_bottom = 3 - stride - pad,
+                                 .pad_right = 3 - stride - pad},
+                 upsample);
 }
 
 static void scene_linear(scene *s)
@@ -306,6 +339,14 @@ static void integer_convolutions_equal_scalar(void **state)
     check(scene_conv2d, HT_OP_conv2d, HT_OP_conv2d);
 }
 
+static void integer_convolutions_that_read_bands_equal_scalar(void **state)
+{
+    (void)state;
+    for (int index = 0; index < CASES / 4; index++)
+        if (only_case < 0 || only_case == index)
+            check_case(scene_wide_conv2d, index, HT_OP_conv2d, HT_OP_conv2d);
+}
+
 static void integer_linears_equal_scalar(void **state)
 {
     (void)state;
@@ -364,8 +405,11 @@ static void every_listed_kernel_was_compared(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(integer_convolutions_equal_scalar), cmocka_unit_test(integer_linears_equal_scalar),
-        cmocka_unit_test(codes_and_ranges_equal_scalar),     cmocka_unit_test(the_deepest_sums_fit),
+        cmocka_unit_test(integer_convolutions_equal_scalar),
+        cmocka_unit_test(integer_convolutions_that_read_bands_equal_scalar),
+        cmocka_unit_test(integer_linears_equal_scalar),
+        cmocka_unit_test(codes_and_ranges_equal_scalar),
+        cmocka_unit_test(the_deepest_sums_fit),
         cmocka_unit_test(every_listed_kernel_was_compared),
     };
     read_seed(argc, argv, 11);

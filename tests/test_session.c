@@ -117,6 +117,35 @@ static void same_pixels_at_any_number_of_threads(void **state)
     free(want);
 }
 
+/* Images that threads take alone, those that are left over for all together, and batches of fewer images than threads.
+ */
+static void same_values_whoever_takes_which_images(void **state)
+{
+    (void)state;
+    enum { SMALL = 8 * 8 * 3, MOST = 7 };
+    static float x[MOST * SMALL], want[MOST * SMALL], got[MOST * SMALL];
+    const float t[MOST] = {321, 321, 321, 321, 321, 321, 321};
+    const int batches[] = {1, 2, 3, 5, MOST};
+    for (int i = 0; i < MOST * SMALL; i++)
+        x[i] = (float)(i * 7919 % 1009) / 500 - 1;
+    for (int threads = 1; threads <= 4; threads++)
+        for (size_t b = 0; b < sizeof batches / sizeof *batches; b++) {
+            ht_session *s;
+            ht_session_options options = {.batch = batches[b], .threads = threads, .height = 8, .width = 8};
+            if (ht_session_open(model, &options, &s))
+                fail_msg("%s", ht_error_message());
+            for (int n = 1; n <= MOST; n++) {
+                float *out = threads == 1 && !b && n == MOST ? want : got;
+                memset(out, 0, sizeof got);
+                assert_int_equal(ht_predict(s, n, x, t, NULL, out), HT_OK);
+                if ((threads > 1 || b) && memcmp(out, want, sizeof *out * (size_t)n * SMALL))
+                    fail_msg("%d images in batches of %d by %d threads are others than one by one", n, batches[b],
+                             threads);
+            }
+            ht_session_close(s);
+        }
+}
+
 /* One evaluation at 8x8, where the scalar kernels take their time but not minutes. */
 static void evaluate_small(const char *isa, float *out)
 {
@@ -264,6 +293,7 @@ int main(void)
         cmocka_unit_test(same_pixels_at_any_batch_size),
         cmocka_unit_test(image_i_is_the_same_whichever_image_is_first),
         cmocka_unit_test(same_pixels_at_any_number_of_threads),
+        cmocka_unit_test(same_values_whoever_takes_which_images),
         cmocka_unit_test(same_bits_with_every_instruction_set),
         cmocka_unit_test(sessions_of_one_model_run_side_by_side),
         cmocka_unit_test(fusion_changes_no_bit),
