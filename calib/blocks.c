@@ -31,35 +31,6 @@ typedef struct walker {
     double *losses;
 } walker;
 
-/* ---- the samples ---- */
-
-/* The first few of every timestep. */
-static ht_status take_samples(walker *w, const ht_calibration *c)
-{
-    size_t size = (size_t)c->height * (size_t)c->width * (size_t)c->channels;
-    int each = w->options->samples / c->groups;
-    each = each < 1 ? 1 : each;
-    float *sample = ht_alloc_array(w->arena, (size_t)each * (size_t)c->groups * size, sizeof *sample);
-    float *labels = ht_alloc_array(w->arena, (size_t)each * (size_t)c->groups, sizeof *labels);
-    int *counts = ht_alloc_array(w->arena, (size_t)c->groups, sizeof *counts);
-    int64_t first = 0, at = 0;
-    if (!sample || !labels || !counts)
-        return HT_ERR_MEMORY;
-    for (int g = 0; g < c->groups; first += c->counts[g++]) {
-        counts[g] = c->counts[g] < each ? c->counts[g] : each;
-        memcpy(sample + (size_t)at * size, c->sample + (size_t)first * size, (size_t)counts[g] * size * sizeof *sample);
-        if (c->class_labels)
-            memcpy(labels + at, c->class_labels + first, (size_t)counts[g] * sizeof *labels);
-        at += counts[g];
-    }
-    w->set = *c;
-    w->set.sample = sample;
-    w->set.class_labels = c->class_labels ? labels : NULL;
-    w->set.counts = counts;
-    w->set.samples = at;
-    return HT_OK;
-}
-
 /* ---- what values are on them ---- */
 
 typedef struct recorder {
@@ -267,7 +238,8 @@ ht_status ht_blocks_reconstruct(ht_model *model, const ht_calibration *calibrati
     walker w = {.arena = arena, .model = model, .layers = layers, .n = n, .options = options, .losses = losses};
     ht_session *floats = NULL;
     ht_session_options how = {.batch = options->batch, .threads = 1};
-    ht_status status = arena ? take_samples(&w, calibration) : HT_ERR_MEMORY;
+    ht_status status = arena ? ht_calibration_first(arena, calibration, options->samples / calibration->groups, &w.set)
+                             : HT_ERR_MEMORY;
     if (!status)
         status = ht_session_open_with(model, &how, &(ht_session_extras){.layers = &none}, &floats);
     if (!status)

@@ -66,6 +66,9 @@ ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_vi
  * num_train_timesteps-1, with the group it is nearest to.  visit reads values of the {t} stage; first and n are 0. */
 ht_status ht_calibration_run_timesteps(const ht_calibration *c, ht_session *session, ht_visit *visit, void *user);
 
+/* The first `each` samples (1 at least) of every timestep, as a set of their own. */
+ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int each, ht_calibration *first);
+
 /* How much an error of the model's output at a timestep matters for the image: sigma = sqrt((1 - a) / a), and with data
  * of standard deviation s = 0.5 an error of eps at sigma moves x / sqrt(a) by d sigma, of which s^2 / (s^2 + sigma^2)
  * is left at the end (the deterministic flow of normal data, Karras et al. arXiv:2206.00364 eq. 4).  Mean 1 over

@@ -67,24 +67,7 @@ static float *part_values(ht_arena *arena, const ht_layer *layer, const ht_tenso
     return row ? values : NULL;
 }
 
-/* Sum over rows of w H w^T: what a part of a layer gives to its output. */
-static double signal_of(const ht_matrix *m, const float *h)
-{
-    double signal = 0;
-    for (size_t n = 0; n < m->out; n++)
-        for (size_t i = 0; i < m->in; i++) {
-            const float *w = m->values + n * m->in;
-            double sum = 0;
-            for (size_t k = 0; h && k < m->in; k++)
-                sum += (double)h[i * m->in + k] * (double)w[k];
-            signal += (double)w[i] * (h ? sum : (double)w[i]);
-        }
-    return signal;
-}
-
-/* signal: what the part's error is relative to, 1 if it is the only one. */
-static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_layer *layer, int p, ht_round_error *error,
-                             double *signal)
+static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_layer *layer, int p, ht_round_error *error)
 {
     ht_matrix m = ht_layer_matrix(layer, p);
     ht_layer_part *part = &layer->part[p];
@@ -99,7 +82,6 @@ static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_laye
     }
     if (!status)
         status = ht_round(&layer->format, &m, h, &r->rounding, &part->weight, error);
-    *signal = !status && layer->parts > 1 ? signal_of(&m, h) : 1;
     free(h);
     return status;
 }
@@ -118,19 +100,17 @@ ht_status ht_layer_make(ht_arena *arena, const ht_layer_request *r, ht_layer *la
     layer->part[1] = (ht_layer_part){.begin = p->parts[0], .count = p->parts[1]};
     *error = (ht_round_error){0};
     ht_status status = HT_OK;
-    double signal = 0;
     for (int i = 0; !status && i < layer->parts; i++) {
         ht_round_error of_part = {0};
-        double of_signal = 0;
-        status = make_weight(arena, r, layer, i, &of_part, &of_signal);
-        error->before += of_part.before * of_signal;
-        error->after += of_part.after * of_signal;
-        signal += of_signal;
+        status = make_weight(arena, r, layer, i, &of_part);
+        error->before += of_part.before * of_part.signal;
+        error->after += of_part.after * of_part.signal;
+        error->signal += of_part.signal;
         if (!status && layer->mode == HT_INPUT_STATIC)
             status = make_table(arena, r, i, &layer->part[i].input);
     }
-    error->before /= signal > 0 ? signal : 1;
-    error->after /= signal > 0 ? signal : 1;
+    error->before /= error->signal > 0 ? error->signal : 1;
+    error->after /= error->signal > 0 ? error->signal : 1;
     layer->error = error->after;
     return status;
 }

@@ -51,6 +51,32 @@ ht_status ht_calibration_run_timesteps(const ht_calibration *c, ht_session *sess
     return status;
 }
 
+ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int each, ht_calibration *first)
+{
+    size_t size = (size_t)c->height * (size_t)c->width * (size_t)c->channels;
+    size_t most = (size_t)(each < 1 ? 1 : each) * (size_t)c->groups;
+    float *sample = ht_alloc_array(arena, most * size, sizeof *sample),
+          *labels = ht_alloc_array(arena, most, sizeof *labels);
+    int *counts = ht_alloc_array(arena, (size_t)c->groups, sizeof *counts);
+    int64_t from = 0, at = 0;
+    if (!sample || !labels || !counts)
+        return HT_ERR_MEMORY;
+    each = each < 1 ? 1 : each;
+    for (int g = 0; g < c->groups; from += c->counts[g++]) {
+        counts[g] = c->counts[g] < each ? c->counts[g] : each;
+        memcpy(sample + (size_t)at * size, c->sample + (size_t)from * size, (size_t)counts[g] * size * sizeof *sample);
+        if (c->class_labels)
+            memcpy(labels + at, c->class_labels + from, (size_t)counts[g] * sizeof *labels);
+        at += counts[g];
+    }
+    *first = *c;
+    first->sample = sample;
+    first->class_labels = c->class_labels ? labels : NULL;
+    first->counts = counts;
+    first->samples = at;
+    return HT_OK;
+}
+
 /* ---- observing ---- */
 
 typedef struct observer {

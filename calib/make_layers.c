@@ -57,6 +57,7 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
                           .percentile = q->options->percentile,
                           .groups = q->options->groups,
                           .calibration = &q->calibration};
+    r.rounding.outputs = format->grid.bits < 8 ? q->outputs[i] : NULL;
     r.rounding.stop = wants_stop;
     r.rounding.user = me;
     if (format->grid.bits == 8) /* finer scales gain nothing at 8 bits */
@@ -64,17 +65,28 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
     return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
 }
 
-/* At the scheme's width: of two formats the one that errs less. */
+static bool divides(const ht_format *format, const ht_model_product *p)
+{
+    return p->weights / p->weight->shape[0] % format->block == 0 && !p->parts[1];
+}
+
+/* At the scheme's width: of some formats the one that errs least. */
 static ht_status make_low(worker *me, int i)
 {
     ht_quantizer *q = me->shop->q;
-    ht_made other;
-    ht_status status = make_one(me, i, &q->scheme.low, &q->low[i]);
-    if (status || !q->scheme.other.name[0])
-        return status;
-    status = make_one(me, i, &q->scheme.other, &other);
-    if (!status && other.error.after < q->low[i].error.after)
-        q->low[i] = other;
+    const ht_model_product *p = &q->products.product[i];
+    const ht_scheme *s = &q->scheme;
+    bool fine = s->fine.name[0] && p->role == HT_ROLE_LAST && divides(&s->fine, p);
+    const ht_format *others[2] = {s->other.name[0] ? &s->other : NULL, fine ? &s->fine : NULL};
+    ht_status status = make_one(me, i, &s->low, &q->low[i]);
+    for (int k = 0; !status && k < 2; k++) {
+        ht_made made;
+        if (!others[k])
+            continue;
+        status = make_one(me, i, others[k], &made);
+        if (!status && made.error.after < q->low[i].error.after)
+            q->low[i] = made;
+    }
     return status;
 }
 

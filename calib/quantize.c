@@ -13,11 +13,12 @@
 
 #include "calib/blocks.h"
 #include "calib/identity.h"
+#include "calib/output_moments.h"
 #include "calib/quantizer.h"
 #include "calib/save.h"
 #include "calib/settings.h"
 
-enum { WINDOWS = 64, CANDIDATES = 3, BLOCK_SAMPLES = 160, BATCH = 16 };
+enum { WINDOWS = 64, PROBED = 2, CANDIDATES = 3, BLOCK_SAMPLES = 160, BATCH = 16 };
 
 /* ---- progress: every part has its share of a thousand ---- */
 
@@ -36,6 +37,11 @@ static int on_calibrate(void *user, int64_t done, int64_t total)
 static int on_moments(void *user, int64_t done, int64_t total)
 {
     return ht_quantizer_advance(user, HT_SHARE_MOMENTS, done, total);
+}
+
+static int on_outputs(void *user, int64_t done, int64_t total)
+{
+    return ht_quantizer_advance(user, HT_SHARE_OUTPUTS, done, total);
 }
 
 /* ---- options ---- */
@@ -92,10 +98,11 @@ static ht_status list_products(ht_quantizer *q)
         return status;
     q->choices = ht_alloc_array(q->arena, n, sizeof *q->choices);
     q->moments = ht_alloc_array(q->arena, n, sizeof *q->moments);
+    q->outputs = ht_alloc_array(q->arena, n, sizeof(float *));
     q->low = ht_alloc_array(q->arena, n, sizeof *q->low);
     q->wide = ht_alloc_array(q->arena, n, sizeof *q->wide);
     q->arenas = ht_alloc_array(q->arena, n, sizeof(ht_arena *));
-    if (!q->choices || !q->moments || !q->low || !q->wide || !q->arenas)
+    if (!q->choices || !q->moments || !q->outputs || !q->low || !q->wide || !q->arenas)
         return HT_ERR_MEMORY;
     for (size_t i = 0; i < n; i++)
         q->choices[i] = ht_scheme_choice(&q->scheme, &q->products.product[i]);
@@ -172,6 +179,11 @@ static ht_status gather_moments(ht_quantizer *q)
     if (q->rounding.method != HT_ROUND_NEAREST)
         status = ht_input_moments_gather(q->arena, q->model, &q->calibration, &q->products, &how, q->moments);
     q->before += HT_SHARE_MOMENTS;
+    ht_output_moments_options back = {
+        .images = PROBED, .threads = o->threads, .weights = q->weights, .progress = on_outputs, .user = q};
+    if (!status && q->rounding.method != HT_ROUND_NEAREST && q->scheme.low.grid.bits < 8)
+        status = ht_output_moments_gather(q->arena, q->model, &q->calibration, &q->products, &back, q->outputs);
+    q->before += HT_SHARE_OUTPUTS;
     return status;
 }
 

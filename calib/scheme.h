@@ -16,6 +16,7 @@ typedef enum ht_temporal { HT_TEMPORAL_CACHE, HT_TEMPORAL_QUANTIZED, HT_TEMPORAL
 typedef struct ht_scheme {
     ht_format low, wide, input;
     ht_format other; /* of as many bits as low: each layer takes the one that errs less; name "": there is none */
+    ht_format fine;  /* low with more scales, for the last layer, which has few outputs; name "": there is none */
     bool float_inputs;
     const char *layers; /* "default", "all", "tfmq" */
     ht_temporal temporal;

@@ -198,23 +198,46 @@ static void sort_regions(cutter *c)
         }
 }
 
-ht_status ht_regions_find(const ht_graph *g, ht_arena *arena, ht_region **regions, int *n)
+/* No operation is in a region yet. */
+static ht_status open_cutter(const ht_graph *g, ht_arena *arena, cutter *c)
 {
     size_t ops = (size_t)ht_graph_ops(g), values = (size_t)ht_graph_values(g);
-    cutter c = {.g = g, .arena = arena};
-    c.owner = ht_alloc_array(arena, ops + 1, sizeof *c.owner);
-    c.maker = ht_alloc_array(arena, values + 1, sizeof *c.maker);
-    c.regions = ht_alloc_array(arena, ops + 1, sizeof *c.regions);
-    c.end = ht_alloc_array(arena, ops + 1, sizeof *c.end);
-    if (!c.owner || !c.maker || !c.regions || !c.end)
+    *c = (cutter){.g = g, .arena = arena};
+    c->owner = ht_alloc_array(arena, ops + 1, sizeof *c->owner);
+    c->maker = ht_alloc_array(arena, values + 1, sizeof *c->maker);
+    c->regions = ht_alloc_array(arena, ops + 1, sizeof *c->regions);
+    c->end = ht_alloc_array(arena, ops + 1, sizeof *c->end);
+    if (!c->owner || !c->maker || !c->regions || !c->end)
         return HT_ERR_MEMORY;
     for (size_t i = 0; i < values; i++)
-        c.maker[i] = -1;
+        c->maker[i] = -1;
     for (int i = 0; i < (int)ops; i++) {
-        c.owner[i] = -1;
-        c.maker[ht_graph_op(g, i)->out->id] = i;
+        c->owner[i] = -1;
+        c->maker[ht_graph_op(g, i)->out->id] = i;
     }
-    ht_status status = cut_blocks(&c);
+    return HT_OK;
+}
+
+ht_status ht_region_whole(const ht_graph *g, ht_arena *arena, ht_region *region)
+{
+    cutter c;
+    ht_status status = open_cutter(g, arena, &c);
+    int last = status ? -1 : maker_of(&c, ht_graph_output(g));
+    *region = (ht_region){.name = "the model"};
+    if (status || last < 0)
+        return status ? status : ht_fail(HT_ERR_UNSUPPORTED, "a model that computes nothing has no gradients");
+    for (int i = 0; i <= last; i++)
+        if (every_step(ht_graph_op(g, i)))
+            c.owner[i] = c.n;
+    return describe(&c, region, last);
+}
+
+ht_status ht_regions_find(const ht_graph *g, ht_arena *arena, ht_region **regions, int *n)
+{
+    cutter c;
+    ht_status status = open_cutter(g, arena, &c);
+    if (!status)
+        status = cut_blocks(&c);
     if (!status)
         status = cut_layers(&c);
     if (status)

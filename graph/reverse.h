@@ -41,6 +41,9 @@ ht_value *ht_mix_t(ht_graph *g, ht_value *p, ht_value *q, int heads, float scale
  * gradient is not known (HT_ERR_UNSUPPORTED, naming it). */
 void ht_gradients(ht_graph *g, ht_value *y, ht_value *dy, int n, ht_value *const *of, ht_value **gradients);
 
+/* The sum over images and about `places` positions of each, evenly spread, of x x^T.  x [n,h,w,c] -> [c,c]. */
+ht_value *ht_channel_gram(ht_graph *g, ht_value *x, int places);
+
 /* ---- parts of a graph ---- */
 
 /* Operations of a finished graph between some values and one. */
@@ -60,10 +63,14 @@ typedef struct ht_region {
  * layer in no block is one by itself.  What depends on {t} or {cond} alone is outside.  For unquantized graphs. */
 ht_status ht_regions_find(const ht_graph *g, ht_arena *arena, ht_region **regions, int *n);
 
+/* All that a graph does each step, as one region. */
+ht_status ht_region_whole(const ht_graph *g, ht_arena *arena, ht_region *region);
+
 typedef struct ht_layer_copy {
     const ht_op *op;         /* of the region */
     ht_value *weight, *bias; /* inputs of the copy: [out,k,k,in], [1,out]; bias may be NULL */
     ht_value *scale[2];      /* inputs [batch,2]: scales of HT_INPUT_STATIC, part by part; NULL if there are none */
+    ht_value *output;        /* of the product alone, [batch,h,w,out], tokens as [batch,1,t,out] */
 } ht_layer_copy;
 
 typedef struct ht_region_copy {

@@ -95,7 +95,7 @@ static ht_value *product(builder *b, const ht_op *op)
     int64_t c = x->shape[ndim - 1], tokens[4] = {x->shape[0], ndim == 3 ? x->shape[1] : 1, w->shape[0], 0};
     if (ndim < 4)
         x = ht_reshape(b->g, x, 4, (const int64_t[]){tokens[0], 1, tokens[1], c});
-    x = ht_conv2d_by(b->g, x, layer->weight, layer->bias, shape);
+    layer->output = x = ht_conv2d_by(b->g, x, layer->weight, layer->bias, shape);
     if (ndim == 2)
         tokens[1] = w->shape[0];
     return x && ndim < 4 ? ht_reshape(b->g, x, ndim, tokens) : x;

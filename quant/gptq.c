@@ -76,6 +76,15 @@ done:
     return status;
 }
 
+/* What weight k of row r should become: rows before it in this block have been rounded here already. */
+static double target_of(const ht_round_problem *p, ht_round_rows *rows, size_t r, size_t k)
+{
+    double *w = &rows->w[r * p->in + k];
+    for (size_t m = 0; rows->feedback && m < r; m++)
+        *w += rows->feedback[r * HT_ROUND_ROWS + m] * (rows->whole[m * p->in + k] - rows->v[m * p->in + k]);
+    return *w;
+}
+
 void ht_round_gptq(const ht_round_problem *p, ht_round_rows *rows)
 {
     double *sums = rows->scratch; /* [rows][live], of the columns still to come */
@@ -87,7 +96,7 @@ void ht_round_gptq(const ht_round_problem *p, ht_round_rows *rows)
         const double *l = p->factor + a * p->live;
         size_t k = p->factor_order[a];
         for (size_t r = 0; r < rows->rows; r++) {
-            double w = rows->w[r * p->in + k];
+            double w = target_of(p, rows, r, k);
             double v = ht_round_to_nearest(p, rows, r, k, w + sums[r * p->live + a] / l[a]);
             ht_add_scaled(a, w - v, l, sums + r * p->live);
         }

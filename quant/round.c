@@ -69,16 +69,16 @@ static bool possible(double hij, double hji, double hii, double hjj)
     return hii >= 0 && fabs(hij) <= bound * 1.001 && fabs(hij - hji) <= bound * 0.001; /* not for NaN */
 }
 
-static ht_status check_moments(const ht_matrix *m, const float *h)
+static ht_status check_moments(const char *layer, const char *what, size_t n, const float *h)
 {
-    for (size_t i = 0; i < m->in; i++)
+    for (size_t i = 0; i < n; i++)
         for (size_t j = 0; j <= i; j++) {
-            float hij = h[i * m->in + j], hii = h[i * m->in + i];
-            if (!isfinite(hij) || !isfinite(hii) || !possible(hij, h[j * m->in + i], hii, h[j * m->in + j]))
+            float hij = h[i * n + j], hii = h[i * n + i];
+            if (!isfinite(hij) || !isfinite(hii) || !possible(hij, h[j * n + i], hii, h[j * n + j]))
                 return ht_fail(HT_ERR_ARGUMENT,
-                               "%s: the moment of its inputs %zu and %zu is %g, their own are %g and %g; sums of x x^T "
+                               "%s: the moment of its %s %zu and %zu is %g, their own are %g and %g; sums of x x^T "
                                "are wanted",
-                               m->name, i, j, (double)hij, (double)hii, (double)h[j * m->in + j]);
+                               layer, what, i, j, (double)hij, (double)hii, (double)h[j * n + j]);
         }
     return HT_OK;
 }
@@ -113,7 +113,7 @@ float ht_round_storable(const ht_round_problem *p, const ht_block *block, double
 }
 
 /* The float32 of a block, to what the format stores. */
-static void store_scale(const ht_round_problem *p, const ht_block *block, ht_quantized *q, size_t i)
+void ht_round_store_scale(const ht_round_problem *p, const ht_block *block, ht_quantized *q, size_t i)
 {
     if (p->format->scale == HT_F32)
         memcpy((unsigned char *)q->scales + i * sizeof(float), &block->scale, sizeof(float));
@@ -157,11 +157,21 @@ static void round_to_nearest(const ht_round_problem *p, ht_round_rows *rows)
             ht_round_to_nearest(p, rows, r, k, rows->w[r * p->in + k]);
 }
 
+void ht_round_descend_and_fit(const ht_round_problem *p, ht_round_rows *rows)
+{
+    bool active[HT_ROUND_ROWS];
+    memset(active, true, sizeof active);
+    ht_round_descend(p, rows, active);
+    memset(active, true, sizeof active);
+    for (int fit = 0; fit < FITS && !p->options.keep_scales; fit++)
+        if (!ht_round_fit_scales(p, rows, active) || !ht_round_descend(p, rows, active))
+            break;
+}
+
 /* The path of the method, on the scales that the rows have. */
 static ht_status round_on_scales(const ht_round_problem *p, ht_round_rows *rows)
 {
     ht_rounding method = p->options.method;
-    bool active[HT_ROUND_ROWS];
     if (method == HT_ROUND_GPTQ || method == HT_ROUND_GPTQ_DESCENT)
         ht_round_gptq(p, rows);
     else
@@ -171,12 +181,7 @@ static ht_status round_on_scales(const ht_round_problem *p, ht_round_rows *rows)
         return ht_round_adaround(p, rows);
     if (method != HT_ROUND_DESCENT && method != HT_ROUND_GPTQ_DESCENT)
         return HT_OK;
-    memset(active, true, sizeof active);
-    ht_round_descend(p, rows, active);
-    memset(active, true, sizeof active);
-    for (int fit = 0; fit < FITS && !p->options.keep_scales; fit++)
-        if (!ht_round_fit_scales(p, rows, active) || !ht_round_descend(p, rows, active))
-            break;
+    ht_round_descend_and_fit(p, rows);
     return HT_OK;
 }
 
@@ -233,17 +238,28 @@ static void load_rows(const ht_round_problem *p, const ht_quantized *q, size_t f
 
 static void store_rows(const ht_round_problem *p, const best *b, size_t first, size_t rows, ht_quantized *q)
 {
-    size_t row_bytes = p->format->grid.bits == 4 ? p->in / 2 + p->in % 2 : p->in;
+    size_t row_bytes = ht_round_row_bytes(p);
     for (size_t r = 0; r < rows; r++)
         ht_codes_pack(p->format, p->in, b->codes + r * p->in, q->codes + (first + r) * row_bytes);
     for (size_t i = 0; i < rows * p->blocks; i++)
-        store_scale(p, &b->blocks[i], q, first * p->blocks + i);
+        ht_round_store_scale(p, &b->blocks[i], q, first * p->blocks + i);
 }
 
-/* Sums over rows, in their order. */
+/* Sums over rows, in their order.  Rows that know each other are summed at the end: their weights times H, and the
+ * errors of the nearest codes and these times H, are kept until then. */
 typedef struct sums {
     double signal, before, after;
+    double *wh, *nearest, *nearest_h; /* [out][in]; NULL */
 } sums;
+
+static void keep_for_coupling(const ht_round_problem *p, const ht_round_rows *rows, size_t first, sums *s)
+{
+    for (size_t i = 0, at = first * p->in; i < rows->rows * p->in; i++, at++) {
+        s->wh[at] = rows->wh[i];
+        s->nearest[at] = rows->v[i] - rows->w[i];
+        s->nearest_h[at] = rows->vh[i] - rows->wh[i];
+    }
+}
 
 static ht_status round_rows(const ht_round_problem *p, size_t first, ht_round_rows *rows, best *b, ht_quantized *q,
                             sums *s)
@@ -258,6 +274,8 @@ static ht_status round_rows(const ht_round_problem *p, size_t first, ht_round_ro
             s->signal += rows->w[k] * rows->wh[k];
         b->error[r] = INFINITY;
     }
+    if (s->wh)
+        keep_for_coupling(p, rows, first, s);
     ht_status status = p->options.method == HT_ROUND_NEAREST ? HT_OK : round_on_scales(p, rows);
     if (status)
         return status;
@@ -292,6 +310,26 @@ static ht_status round_all(const ht_round_problem *p, ht_arena *arena, ht_quanti
         if (!(status = ht_round_check_stop(p)))
             status = round_rows(p, first, &rows, &b, q, s);
     return status;
+}
+
+/* The same for rows that know each other. */
+static ht_status round_coupled(const ht_round_problem *p, ht_arena *arena, ht_quantized *q, sums *s)
+{
+    size_t all = p->matrix->out * p->in;
+    double *w = ht_alloc_array(arena, all, sizeof *w), *scratch = ht_alloc_array(arena, p->in, sizeof *scratch);
+    s->wh = ht_alloc_array(arena, all, sizeof *s->wh);
+    s->nearest = ht_alloc_array(arena, all, sizeof *s->nearest);
+    s->nearest_h = ht_alloc_array(arena, all, sizeof *s->nearest_h);
+    if (!w || !scratch || !s->wh || !s->nearest || !s->nearest_h)
+        return HT_ERR_MEMORY;
+    for (size_t i = 0; i < all; i++)
+        w[i] = p->matrix->values[i];
+    ht_status status = round_all(p, arena, q, s);
+    if (status)
+        return status;
+    s->signal = ht_round_coupled_sum(p, w, s->wh, scratch);
+    s->before = ht_round_coupled_sum(p, s->nearest, s->nearest_h, scratch);
+    return ht_round_coupled(p, arena, s->wh, q, &s->after);
 }
 
 /* ---- the weight ---- */
@@ -336,11 +374,17 @@ static const float *identity(ht_arena *arena, size_t n)
     return h;
 }
 
+static bool couples(const ht_round_problem *p)
+{
+    return p->options.outputs && p->matrix->out > 1 && p->options.method != HT_ROUND_NEAREST &&
+           p->options.method != HT_ROUND_ADAROUND;
+}
+
 ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float *moments,
                    const ht_round_options *options, ht_quantized *q, ht_round_error *error)
 {
     ht_format_sizes sizes = {0};
-    sums s = {0, 0, 0};
+    sums s = {0};
     ht_round_problem p = {.format = format, .matrix = matrix, .options = *options, .in = matrix->in};
     ht_status status = ht_format_measure(format, matrix, &sizes);
     status = status ? status : check_options(matrix->name, &p.options);
@@ -350,15 +394,21 @@ ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float
     p.moments = moments || !arena ? moments : identity(arena, matrix->in);
     p.blocks = sizes.blocks;
     p.block = matrix->in / sizes.blocks;
-    status = arena && p.moments ? check_moments(matrix, p.moments) : HT_ERR_MEMORY;
+    status = arena && p.moments ? check_moments(matrix->name, "inputs", matrix->in, p.moments) : HT_ERR_MEMORY;
+    if (!status && p.options.outputs)
+        status = check_moments(matrix->name, "outputs", matrix->out, p.options.outputs);
     status = status ? status : prepare(arena, &p);
     status = status ? status : find_scales(&p, q);
     if (!status && (p.options.method == HT_ROUND_GPTQ || p.options.method == HT_ROUND_GPTQ_DESCENT))
         status = ht_round_gptq_prepare(&p);
     p.tensor_scale = q->tensor_scale;
-    status = status ? status : round_all(&p, arena, q, &s);
+    if (!status && couples(&p))
+        status = ht_round_outputs(arena, &p);
+    if (!status)
+        status = p.outputs ? round_coupled(&p, arena, q, &s) : round_all(&p, arena, q, &s);
     if (!status && error)
-        *error = (ht_round_error){s.signal > 0 ? s.before / s.signal : 0, s.signal > 0 ? s.after / s.signal : 0};
+        *error =
+            (ht_round_error){s.signal > 0 ? s.before / s.signal : 0, s.signal > 0 ? s.after / s.signal : 0, s.signal};
     free(p.factor);
     ht_arena_free(arena);
     return status;

@@ -62,12 +62,19 @@ typedef struct ht_round_options {
     double rate, weight;      /* of adaround: Adam's step, the weight of what makes choices hard [0.05, 20] */
     bool (*stop)(void *user); /* asked every few rows and passes; true ends the call with HT_ERR_CANCELLED [never] */
     void *user;
+
+    /* Of gptq and descent: [out][out], E[g g^T] of the gradients of the model's error by the layer's outputs, times any
+     * positive factor.  Rows are then rounded so that what reads them errs little (quant/coupled.c).  NULL: rows do not
+     * know each other, all count alike. */
+    const float *outputs;
 } ht_round_options;
 
-/* Sums over rows of (w - v) H (w - v)^T by those of w H w^T: noise to signal at the layer's output, before its bias. */
+/* Sums over rows of (w - v) H (w - v)^T by those of w H w^T: noise to signal at the layer's output, before its bias.
+ * With output moments G, sums over pairs of rows instead, each times G_nm. */
 typedef struct ht_round_error {
     double before; /* nearest codes on the scales that the search found */
     double after;
+    double signal; /* what both are relative to */
 } ht_round_error;
 
 /* Scales, zero points and codes of the whole weight, into the buffers of q.

@@ -21,6 +21,7 @@ typedef struct ht_round_problem {
     double *factor;       /* of gptq, [live][live]: see gptq.c */
     size_t *factor_order; /* [in], the inputs that its rows are */
     double *panel;        /* [HT_ROUND_DEPTH][in] */
+    double *outputs;      /* [out][out]: G; NULL: rows do not know each other */
 } ht_round_problem;
 
 /* Up to HT_ROUND_ROWS rows; arrays have room for all of them, and zeros in rows that are not there. */
@@ -32,6 +33,10 @@ typedef struct ht_round_rows {
     uint8_t *codes;   /* [rows][in] */
     ht_block *blocks; /* [rows][blocks] */
     double *scratch;  /* [HT_ROUND_ROWS][in] */
+
+    /* Of GPTQ on rows that know each other (quant/coupled.c); NULL: they do not. */
+    const double *whole;    /* [rows][in], the weights, while w is what a row should be given those rounded before */
+    const double *feedback; /* [HT_ROUND_ROWS][HT_ROUND_ROWS]: of row r, what the error of row m < r adds to w */
 } ht_round_rows;
 
 /* out = rows of x times H; both [HT_ROUND_ROWS][in] */
@@ -82,9 +87,33 @@ bool ht_round_fit_scales(const ht_round_problem *p, ht_round_rows *rows, bool *a
 /* From the nearest codes, with v and vh. */
 ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows);
 
+/* Descent and fitting of scales by turns, for all rows. */
+void ht_round_descend_and_fit(const ht_round_problem *p, ht_round_rows *rows);
+
+/* ---- rows that know each other ---- */
+
+/* p->outputs from the options. */
+ht_status ht_round_outputs(ht_arena *arena, ht_round_problem *p);
+
+/* Sum over n, m of G_nm x_n . xh_m; x and xh: [out][in], scratch: [in] */
+double ht_round_coupled_sum(const ht_round_problem *p, const double *x, const double *xh, double *scratch);
+
+/* Rounds the codes and scales of q again as the method does.  wh: the weight times H, [out][in].  error: the coupled
+ * sum of v - w. */
+ht_status ht_round_coupled(const ht_round_problem *p, ht_arena *arena, const double *wh, ht_quantized *q,
+                           double *error);
+
 /* ---- scales ---- */
 
 /* The scale that the format can store nearest to one wanted for a block; the block's own if there is no other. */
 float ht_round_storable(const ht_round_problem *p, const ht_block *block, double wanted);
+
+/* The scale of block i of q. */
+void ht_round_store_scale(const ht_round_problem *p, const ht_block *block, ht_quantized *q, size_t i);
+
+static inline size_t ht_round_row_bytes(const ht_round_problem *p)
+{
+    return p->format->grid.bits == 4 ? p->in / 2 + p->in % 2 : p->in;
+}
 
 #endif
