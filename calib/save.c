@@ -165,41 +165,30 @@ static ht_status make_folder(const char *path)
 
 /* ---- what a pipeline has besides ---- */
 
-static bool is_same(const char *a, const char *b)
-{
-    struct stat x, y;
-    return !stat(a, &x) && !stat(b, &y) && x.st_ino == y.st_ino && x.st_dev == y.st_dev;
-}
-
-/* Whether an entry of the pipeline's folder is written anew: the denoiser, which may lie beside the index, the
- * scheduler, the index. */
-static bool is_written(const ht_model *model, const char *name)
-{
-    static const char weights[] = "diffusion_pytorch_model";
-    return !strcmp(name, model->component) || (model->scheduler && !strcmp(name, "scheduler")) ||
-           !strcmp(name, "model_index.json") || !strcmp(name, "config.json") ||
-           !strcmp(name, "scheduler_config.json") || !strncmp(name, weights, sizeof weights - 1);
-}
-
-/* Everything else of the pipeline: text encoders, decoders, licences. */
-static ht_status keep_rest(const ht_model *model, const char *folder, const char *place)
+static ht_status keep(const ht_model *model, const char *name, const char *folder)
 {
     char from[MAX_PATH + 256], to[MAX_PATH + 256];
+    int n = snprintf(from, sizeof from, "%s/%s", model->path, name), m = snprintf(to, sizeof to, "%s/%s", folder, name);
+    if (n >= (int)sizeof from || m >= (int)sizeof to)
+        return ht_fail(HT_ERR_IO, "%s/%s: the path is too long", model->path, name);
+    return access(from, F_OK) ? HT_OK : ht_link_tree(from, to); /* of a null component there is none */
+}
+
+/* The components that its index names and that are not written anew (text encoders, tokenizers, decoders), and its
+ * licence.  What else lies there, as a model card or checksums, says nothing about the new model. */
+static ht_status keep_rest(const ht_model *model, const char *folder)
+{
     ht_status status = HT_OK;
-    DIR *dir = opendir(model->path);
-    if (!dir)
-        return ht_fail(HT_ERR_IO, "%s: %s", model->path, strerror(errno));
-    for (struct dirent *e; !status && (e = readdir(dir));) {
-        if (e->d_name[0] == '.' || is_written(model, e->d_name))
-            continue;
-        int n = snprintf(from, sizeof from, "%s/%s", model->path, e->d_name),
-            m = snprintf(to, sizeof to, "%s/%s", folder, e->d_name);
-        if (n >= (int)sizeof from || m >= (int)sizeof to)
-            status = ht_fail(HT_ERR_IO, "%s/%s: the path is too long", model->path, e->d_name);
-        else if (!is_same(from, folder) && !is_same(from, place)) /* a model may be made inside its source */
-            status = ht_link_tree(from, to);
+    const char *name;
+    json_t *component;
+    json_object_foreach(model->index, name, component)
+    {
+        bool written = !strcmp(name, model->component) || (model->scheduler && !strcmp(name, "scheduler"));
+        if (!status && json_is_array(component) && !written && !strchr(name, '/') && name[0] != '.')
+            status = keep(model, name, folder);
     }
-    closedir(dir);
+    for (int i = 0; !status && i < 3; i++)
+        status = keep(model, (const char *const[]){"LICENSE", "LICENSE.md", "LICENSE.txt"}[i], folder);
     return status;
 }
 
@@ -272,7 +261,7 @@ ht_status ht_save_quantized(const ht_model *model, const ht_layers *layers, cons
     if (!status)
         status = write_folder(arena, model, layers, how, temporary);
     if (!status && model->index)
-        status = keep_rest(model, temporary, path);
+        status = keep_rest(model, temporary);
     if (!status && rename(temporary, path))
         status = ht_fail(HT_ERR_IO, "%s: %s", path, strerror(errno));
     if (status && temporary)
