@@ -1,0 +1,113 @@
+/* image_decode.c - stb_image behind checks.
+ *
+ * stb looks at no checksum of a PNG and takes a JPEG that ends early for one that goes on in gray: what a file's format
+ * promises of its wholeness is checked here (PNG specification 5.3: every chunk's CRC, an IEND at the end; JPEG, ITU
+ * T.81 B.2: an EOI after the first scan).
+ *
+ * stb computes in int and allocates what a header says: sizes are looked at first.  Its settings are never touched and
+ * its functions are static here, so that they collide with nobody's. */
+#include "core/image_decode.h"
+
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <zlib.h>
+
+#pragma GCC diagnostic ignored "-Wunused-function" /* not popped: gcc looks for these at the end of the file */
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wsign-compare"
+#define STB_IMAGE_STATIC
+#define STB_IMAGE_IMPLEMENTATION
+#define STBI_ONLY_PNG
+#define STBI_ONLY_JPEG
+#define STBI_ONLY_BMP
+#define STBI_NO_STDIO
+#define STBI_MAX_DIMENSIONS HT_IMAGE_MAX_SIDE
+#include <stb/stb_image.h>
+#pragma GCC diagnostic pop
+
+enum { COLOURS = 3 };
+
+bool ht_image_is_named(const char *name)
+{
+    static const char *const endings[] = {".png", ".jpg", ".jpeg", ".bmp"};
+    size_t n = strlen(name);
+    for (size_t i = 0; i < sizeof endings / sizeof *endings; i++) {
+        size_t m = strlen(endings[i]);
+        if (n > m && !strcasecmp(name + n - m, endings[i]))
+            return true;
+    }
+    return false;
+}
+
+/* ---- wholeness ---- */
+
+static uint32_t u32_at(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+/* NULL, or what is wrong. */
+static const char *png_fault(const uint8_t *p, size_t size)
+{
+    enum { SIGNATURE = 8, AROUND = 12 }; /* length, type and CRC of a chunk */
+    size_t at = SIGNATURE;
+    while (size - at >= AROUND) {
+        size_t length = u32_at(p + at), left = size - at - AROUND;
+        if (length > left)
+            return "it ends early";
+        if (crc32(0, p + at + 4, (uInt)(length + 4)) != u32_at(p + at + 8 + length))
+            return "a chunk's checksum is wrong";
+        if (!memcmp(p + at + 4, "IEND", 4))
+            return NULL;
+        at += length + AROUND;
+    }
+    return "it ends early";
+}
+
+/* Segments with their lengths up to the first scan, in whose data 0xff stands before 0 and restart markers only. */
+static const char *jpeg_fault(const uint8_t *p, size_t size)
+{
+    enum { SOS = 0xda, EOI = 0xd9, FILL = 0xff };
+    size_t at = 2;
+    while (at + 4 <= size && p[at] == FILL && p[at + 1] != SOS)
+        at += p[at + 1] == FILL ? 1 : 2 + ((size_t)p[at + 2] << 8 | p[at + 3]);
+    for (; at + 1 < size; at++)
+        if (p[at] == FILL && p[at + 1] == EOI)
+            return NULL;
+    return "it ends early";
+}
+
+static const char *fault_of(const uint8_t *p, size_t size)
+{
+    static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, jpeg[] = {0xff, 0xd8};
+    if (size >= sizeof png && !memcmp(p, png, sizeof png))
+        return png_fault(p, size);
+    return size >= sizeof jpeg && !memcmp(p, jpeg, sizeof jpeg) ? jpeg_fault(p, size) : NULL;
+}
+
+/* ---- decoding ---- */
+
+ht_status ht_image_decode(const void *bytes, size_t size, const char *label, ht_pixels *out)
+{
+    int w, h, c;
+    if (size > INT_MAX / 2)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %zu bytes are no picture of a size that is read here", label, size);
+    if (!stbi_info_from_memory(bytes, (int)size, &w, &h, &c))
+        return ht_fail(HT_ERR_FORMAT, "%s: not a PNG, JPEG or BMP file (%s)", label, stbi_failure_reason());
+    if (w < 1 || h < 1 || w > HT_IMAGE_MAX_SIDE || h > HT_IMAGE_MAX_SIDE || (int64_t)w * h > HT_IMAGE_MAX_PIXELS)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %d x %d pixels; at most %d, and sides of %d, are read", label, w, h,
+                       HT_IMAGE_MAX_PIXELS, HT_IMAGE_MAX_SIDE);
+    const char *fault = fault_of(bytes, size);
+    if (fault)
+        return ht_fail(HT_ERR_FORMAT, "%s: damaged picture (%s)", label, fault);
+    uint8_t *data = stbi_load_from_memory(bytes, (int)size, &w, &h, &c, COLOURS);
+    if (!data) {
+        const char *why = stbi_failure_reason();
+        bool memory = why && !strcmp(why, "outofmem");
+        return ht_fail(memory ? HT_ERR_MEMORY : HT_ERR_FORMAT, "%s: damaged picture (%s)", label, why ? why : "?");
+    }
+    *out = (ht_pixels){.height = h, .width = w, .data = data};
+    return HT_OK;
+}
