@@ -183,7 +183,8 @@ ht_status ht_resize_pixels(ht_resize r, const ht_pixels *in, int height, int wid
         return HT_OK;
     }
     if (in->height != height || in->width != width)
-        return ht_fail(HT_ERR_SHAPE, "%d x %d pixels, wanted %d x %d", in->width, in->height, width, height);
+        return ht_fail(HT_ERR_SHAPE, "%d x %d pixels, wanted %d x %d, or a way to resize", in->width, in->height, width,
+                       height);
     for (size_t i = 0; i < (size_t)height * (size_t)width * COLOURS; i++)
         out[i] = in->data[i];
     return HT_OK;
