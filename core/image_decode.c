@@ -79,12 +79,21 @@ static const char *jpeg_fault(const uint8_t *p, size_t size)
     return "it ends early";
 }
 
-static const char *fault_of(const uint8_t *p, size_t size)
+static const struct {
+    const char *bytes;
+    size_t n;
+    const char *(*fault)(const uint8_t *p, size_t size);
+} signatures[] = {{"\x89PNG\r\n\x1a\n", 8, png_fault}, {"\xff\xd8", 2, jpeg_fault}, {"BM", 2, NULL}};
+
+enum { SIGNATURES = sizeof signatures / sizeof *signatures };
+
+/* Which of the formats the bytes begin as; SIGNATURES: none. */
+static size_t signature_of(const uint8_t *p, size_t size)
 {
-    static const uint8_t png[] = {0x89, 'P', 'N', 'G', '\r', '\n', 0x1a, '\n'}, jpeg[] = {0xff, 0xd8};
-    if (size >= sizeof png && !memcmp(p, png, sizeof png))
-        return png_fault(p, size);
-    return size >= sizeof jpeg && !memcmp(p, jpeg, sizeof jpeg) ? jpeg_fault(p, size) : NULL;
+    size_t i = 0;
+    while (i < SIGNATURES && (size < signatures[i].n || memcmp(p, signatures[i].bytes, signatures[i].n) != 0))
+        i++;
+    return i;
 }
 
 /* ---- decoding ---- */
@@ -94,12 +103,15 @@ ht_status ht_image_decode(const void *bytes, size_t size, const char *label, ht_
     int w, h, c;
     if (size > INT_MAX / 2)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: %zu bytes are no picture of a size that is read here", label, size);
-    if (!stbi_info_from_memory(bytes, (int)size, &w, &h, &c))
-        return ht_fail(HT_ERR_FORMAT, "%s: not a PNG, JPEG or BMP file (%s)", label, stbi_failure_reason());
+    size_t format = signature_of(bytes, size);
+    if (format == SIGNATURES)
+        return ht_fail(HT_ERR_FORMAT, "%s: not a PNG, JPEG or BMP file", label);
+    if (!stbi_info_from_memory(bytes, (int)size, &w, &h, &c)) /* which has only the last format's reason */
+        return ht_fail(HT_ERR_FORMAT, "%s: damaged picture (its header is wrong, or its size absurd)", label);
     if (w < 1 || h < 1 || w > HT_IMAGE_MAX_SIDE || h > HT_IMAGE_MAX_SIDE || (int64_t)w * h > HT_IMAGE_MAX_PIXELS)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: %d x %d pixels; at most %d, and sides of %d, are read", label, w, h,
                        HT_IMAGE_MAX_PIXELS, HT_IMAGE_MAX_SIDE);
-    const char *fault = fault_of(bytes, size);
+    const char *fault = signatures[format].fault ? signatures[format].fault(bytes, size) : NULL;
     if (fault)
         return ht_fail(HT_ERR_FORMAT, "%s: damaged picture (%s)", label, fault);
     uint8_t *data = stbi_load_from_memory(bytes, (int)size, &w, &h, &c, COLOURS);

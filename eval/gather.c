@@ -168,7 +168,7 @@ static int close_ranks(gather *g, ht_loaded *loaded, int n, ht_status *status)
         }
         if (!g->out->skipped++)
             memcpy(g->first_bad, loaded[i].message, sizeof g->first_bad);
-        if (g->out->skipped <= MOST_NAMED)
+        if (g->o->options->skip_bad && g->out->skipped <= MOST_NAMED)
             remark(g->o->options, loaded[i].message);
     }
     return well;
