@@ -27,7 +27,7 @@ FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitiz
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
 CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
-LDLIBS   := -ljansson -lzip -lz -llapacke -lblas -lmd -lm
+LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lm
 
 ROOMS    := core graph cpu unet sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
@@ -87,7 +87,7 @@ $(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
 # How fast single layers are in integers, and how far quantized models are from what they were made of.
-benches: $(B)/bench/layers $(B)/bench/quality
+benches: $(B)/bench/layers $(B)/bench/quality $(B)/bench/features
 $(B)/bench/layers: $(B)/cli/peak.o
 $(B)/bench/%: $(B)/bench/%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@

@@ -1,8 +1,7 @@
-/* image_decode.c - stb_image behind checks.
+/* image_decode.c - PNG and BMP through stb_image behind checks, JPEG through libjpeg (core/jpeg.c).
  *
- * stb looks at no checksum of a PNG and takes a JPEG that ends early for one that goes on in gray: what a file's format
- * promises of its wholeness is checked here (PNG specification 5.3: every chunk's CRC, an IEND at the end; JPEG, ITU
- * T.81 B.2: an EOI after the first scan).
+ * stb looks at no checksum of a PNG: what the format promises of a file's wholeness is checked here (PNG specification
+ * 5.3: every chunk's CRC, an IEND at the end).
  *
  * stb computes in int and allocates what a header says: sizes are looked at first.  Its settings are never touched and
  * its functions are static here, so that they collide with nobody's. */
@@ -14,13 +13,14 @@
 #include <strings.h>
 #include <zlib.h>
 
+#include "core/jpeg.h"
+
 #pragma GCC diagnostic ignored "-Wunused-function" /* not popped: gcc looks for these at the end of the file */
 #pragma GCC diagnostic push
 #pragma GCC diagnostic ignored "-Wsign-compare"
 #define STB_IMAGE_STATIC
 #define STB_IMAGE_IMPLEMENTATION
 #define STBI_ONLY_PNG
-#define STBI_ONLY_JPEG
 #define STBI_ONLY_BMP
 #define STBI_NO_STDIO
 #define STBI_MAX_DIMENSIONS HT_IMAGE_MAX_SIDE
@@ -66,24 +66,13 @@ static const char *png_fault(const uint8_t *p, size_t size)
     return "it ends early";
 }
 
-/* Segments with their lengths up to the first scan, in whose data 0xff stands before 0 and restart markers only. */
-static const char *jpeg_fault(const uint8_t *p, size_t size)
-{
-    enum { SOS = 0xda, EOI = 0xd9, FILL = 0xff };
-    size_t at = 2;
-    while (at + 4 <= size && p[at] == FILL && p[at + 1] != SOS)
-        at += p[at + 1] == FILL ? 1 : 2 + ((size_t)p[at + 2] << 8 | p[at + 3]);
-    for (; at + 1 < size; at++)
-        if (p[at] == FILL && p[at + 1] == EOI)
-            return NULL;
-    return "it ends early";
-}
-
 static const struct {
     const char *bytes;
     size_t n;
     const char *(*fault)(const uint8_t *p, size_t size);
-} signatures[] = {{"\x89PNG\r\n\x1a\n", 8, png_fault}, {"\xff\xd8", 2, jpeg_fault}, {"BM", 2, NULL}};
+    ht_status (*decode)(const void *bytes, size_t size, const char *label, ht_pixels *out); /* NULL: stb_image */
+} signatures[] = {
+    {"\x89PNG\r\n\x1a\n", 8, png_fault, NULL}, {"\xff\xd8", 2, NULL, ht_jpeg_decode}, {"BM", 2, NULL, NULL}};
 
 enum { SIGNATURES = sizeof signatures / sizeof *signatures };
 
@@ -106,6 +95,8 @@ ht_status ht_image_decode(const void *bytes, size_t size, const char *label, ht_
     size_t format = signature_of(bytes, size);
     if (format == SIGNATURES)
         return ht_fail(HT_ERR_FORMAT, "%s: not a PNG, JPEG or BMP file", label);
+    if (signatures[format].decode)
+        return signatures[format].decode(bytes, size, label, out);
     if (!stbi_info_from_memory(bytes, (int)size, &w, &h, &c)) /* which has only the last format's reason */
         return ht_fail(HT_ERR_FORMAT, "%s: damaged picture (its header is wrong, or its size absurd)", label);
     if (w < 1 || h < 1 || w > HT_IMAGE_MAX_SIDE || h > HT_IMAGE_MAX_SIDE || (int64_t)w * h > HT_IMAGE_MAX_PIXELS)
