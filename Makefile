@@ -144,7 +144,8 @@ lint:
 DEST := $(DESTDIR)$(PREFIX)
 
 install: all $(B)/libhalftone.so.$(VERSION)
-	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1"
+	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1" \
+	    "$(DEST)/share/halftone/resnet18_w24"
 	install -m 755 $(B)/halftone "$(DEST)/bin/"
 	install -m 644 include/halftone.h "$(DEST)/include/"
 	install -m 644 $(B)/libhalftone.a "$(DEST)/lib/"
@@ -153,10 +154,12 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	ln -sf libhalftone.so.0 "$(DEST)/lib/libhalftone.so"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LDLIBS)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
 	install -m 644 docs/halftone.1 "$(DEST)/share/man/man1/"
+	install -m 644 models/cifar10/features/* "$(DEST)/share/halftone/resnet18_w24/"
 
 uninstall:
 	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* \
 	    "$(DEST)/lib/pkgconfig/halftone.pc" "$(DEST)/share/man/man1/halftone.1"
+	rm -rf "$(DEST)/share/halftone"
 
 clean:
 	rm -rf build out
