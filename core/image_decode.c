@@ -1,7 +1,8 @@
 /* image_decode.c - PNG and BMP through stb_image behind checks, JPEG through libjpeg (core/jpeg.c).
  *
- * stb looks at no checksum of a PNG: what the format promises of a file's wholeness is checked here (PNG specification
- * 5.3: every chunk's CRC, an IEND at the end).
+ * stb looks at no checksum of a PNG and takes what a BMP lacks for black: what the formats promise of a file's
+ * wholeness is checked here (PNG specification 5.3: every chunk's CRC, an IEND at the end; BMP: rows of whole 32-bit
+ * words).
  *
  * stb computes in int and allocates what a header says: sizes are looked at first.  Its settings are never touched and
  * its functions are static here, so that they collide with nobody's. */
@@ -66,13 +67,37 @@ static const char *png_fault(const uint8_t *p, size_t size)
     return "it ends early";
 }
 
+static uint32_t little(const uint8_t *p, int bytes)
+{
+    uint32_t x = 0;
+    while (bytes--)
+        x = x << 8 | p[bytes];
+    return x;
+}
+
+/* stb reads none that are compressed, so the size follows from the header. */
+static const char *bmp_fault(const uint8_t *p, size_t size)
+{
+    enum { OFFSET = 10, HEADER = 14, OLD = 12, BITS = 28 };
+    if (size < BITS + 2)
+        return "it ends early";
+    bool old = little(p + HEADER, 4) == OLD; /* OS/2's */
+    uint64_t w = little(p + 18, old ? 2 : 4), h = little(p + (old ? 20 : 22), old ? 2 : 4);
+    uint64_t bits = little(p + (old ? 24 : BITS), 2);
+    h = !old && h > INT32_MAX ? (uint32_t)-h : h; /* from the top */
+    if (w > HT_IMAGE_MAX_SIDE || h > HT_IMAGE_MAX_SIDE || bits > 32)
+        return "its header is wrong, or its size absurd";
+    uint64_t row = (w * bits + 31) / 32 * 4;
+    return little(p + OFFSET, 4) + row * h > size + 3 ? "it ends early" : NULL; /* the last word may be cut */
+}
+
 static const struct {
     const char *bytes;
     size_t n;
     const char *(*fault)(const uint8_t *p, size_t size);
     ht_status (*decode)(const void *bytes, size_t size, const char *label, ht_pixels *out); /* NULL: stb_image */
 } signatures[] = {
-    {"\x89PNG\r\n\x1a\n", 8, png_fault, NULL}, {"\xff\xd8", 2, NULL, ht_jpeg_decode}, {"BM", 2, NULL, NULL}};
+    {"\x89PNG\r\n\x1a\n", 8, png_fault, NULL}, {"\xff\xd8", 2, NULL, ht_jpeg_decode}, {"BM", 2, bmp_fault, NULL}};
 
 enum { SIGNATURES = sizeof signatures / sizeof *signatures };
 
