@@ -27,7 +27,7 @@ FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitiz
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
 CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
-LDLIBS   := -ljansson -lzip -lz -llapacke -lblas -lmd -lm
+LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lm
 
 ROOMS    := core graph cpu unet sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
@@ -58,7 +58,8 @@ $(B)/cpu/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 $(B)/cpu/amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-int8
 
 # The tests that run the program.
-PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_cli_quantize $(B)/tests/test_manual
+PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_cli_quantize $(B)/tests/test_manual \
+                 $(B)/tests/test_fid
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
 
@@ -87,7 +88,7 @@ $(B)/tests/fuzz_%: $(B)/tests/fuzz_%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) -fsanitize=fuzzer $^ $(LDLIBS) -o $@
 
 # How fast single layers are in integers, and how far quantized models are from what they were made of.
-benches: $(B)/bench/layers $(B)/bench/quality
+benches: $(B)/bench/layers $(B)/bench/quality $(B)/bench/features
 $(B)/bench/layers: $(B)/cli/peak.o
 $(B)/bench/%: $(B)/bench/%.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $(filter %.o,$^) $(filter %.a,$^) $(LDLIBS) -o $@
@@ -144,7 +145,8 @@ lint:
 DEST := $(DESTDIR)$(PREFIX)
 
 install: all $(B)/libhalftone.so.$(VERSION)
-	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1"
+	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1" \
+	    "$(DEST)/share/halftone/resnet18_w24"
 	install -m 755 $(B)/halftone "$(DEST)/bin/"
 	install -m 644 include/halftone.h "$(DEST)/include/"
 	install -m 644 $(B)/libhalftone.a "$(DEST)/lib/"
@@ -153,10 +155,12 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	ln -sf libhalftone.so.0 "$(DEST)/lib/libhalftone.so"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LDLIBS)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
 	install -m 644 docs/halftone.1 "$(DEST)/share/man/man1/"
+	install -m 644 models/cifar10/features/* "$(DEST)/share/halftone/resnet18_w24/"
 
 uninstall:
 	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* \
 	    "$(DEST)/lib/pkgconfig/halftone.pc" "$(DEST)/share/man/man1/halftone.1"
+	rm -rf "$(DEST)/share/halftone"
 
 clean:
 	rm -rf build out

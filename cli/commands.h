@@ -6,7 +6,8 @@
 #include "cli/report.h"
 #include "halftone.h"
 
-extern const command sample_command, predict_command, calibrate_command, quantize_command, info_command, bench_command;
+extern const command sample_command, predict_command, calibrate_command, quantize_command, info_command, bench_command,
+    fid_command;
 
 /* What runs a model. */
 typedef struct run_settings {

@@ -170,6 +170,14 @@ static bool read_size(const char *text, double min, double max, option_size *siz
     return !*text;
 }
 
+static bool add_text(const char *text, option_texts *list)
+{
+    if (!*text || list->count == OPTION_MAX_TEXTS)
+        return false;
+    list->value[list->count++] = text;
+    return true;
+}
+
 static bool is_choice(const char *text, const char *choices)
 {
     size_t length = strlen(text);
@@ -205,6 +213,8 @@ static bool read_value(const option *o, const char *text, void *settings)
         return read_ints(text, o->min, o->max, at);
     case OPTION_SIZE:
         return read_size(text, o->min, o->max, at);
+    case OPTION_TEXTS:
+        return add_text(text, at);
     case OPTION_CHOICE:
         if (!is_choice(text, o->choices))
             return false;
@@ -238,6 +248,9 @@ static const char *describe_values(const option *o, char *buffer, size_t size)
         break;
     case OPTION_SIZE:
         snprintf(buffer, size, "WIDTHxHEIGHT, each from %.0f to %.0f", o->min, o->max);
+        break;
+    case OPTION_TEXTS:
+        snprintf(buffer, size, "not empty, and one of %d at most", OPTION_MAX_TEXTS);
         break;
     case OPTION_CHOICE:
         snprintf(buffer, size, "one of %s", o->choices);
@@ -311,7 +324,8 @@ static int parse_operand(const command *c, cursor *at, const char *argument, voi
     const option *o = at->operand;
     if (option_is_last(o))
         return options_wrong(c, "unexpected argument '%s'", argument);
-    at->operand = next_operand(o + 1);
+    if (o->type != OPTION_TEXTS)
+        at->operand = next_operand(o + 1);
     return read_value(o, argument, settings) ? -1 : wrong_value(c, o, argument);
 }
 
@@ -334,8 +348,11 @@ static int parse_argument(const command *c, cursor *at, void *settings)
 
 static int check_required(const command *c, const cursor *at, const void *settings)
 {
-    if (!option_is_last(at->operand))
-        return options_wrong(c, "%s is missing", at->operand->argument);
+    const option *rest = at->operand;
+    if (!option_is_last(rest) && rest->type != OPTION_TEXTS)
+        return options_wrong(c, "%s is missing", rest->argument);
+    if (!option_is_last(rest) && ((const option_texts *)((const char *)settings + rest->at))->count < (int)rest->min)
+        return options_wrong(c, "too few of %s; wanted %.0f at least", rest->argument, rest->min);
     for (const option *o = c->options; !option_is_last(o); o++)
         if (o->required && !*(const char *const *)((const char *)settings + o->at))
             return options_wrong(c, "--%s %s is missing", o->name, o->argument);
@@ -451,6 +468,8 @@ const char *option_text(const option *o, const void *settings, char *buffer)
     case OPTION_SIZE:
         if (dim->width)
             snprintf(buffer, OPTION_MAX_TEXT, "%dx%d", dim->width, dim->height);
+        break;
+    case OPTION_TEXTS: /* not recorded */
         break;
     case OPTION_TEXT:
     case OPTION_CHOICE:

@@ -15,6 +15,13 @@ typedef struct option_ints {
     int count;
 } option_ints;
 
+enum { OPTION_MAX_TEXTS = 64 };
+
+typedef struct option_texts {
+    const char *value[OPTION_MAX_TEXTS];
+    int count;
+} option_texts;
+
 typedef struct option_size {
     int width, height;
 } option_size;
@@ -31,6 +38,7 @@ typedef enum option_type {
     OPTION_TEXT,   /* const char *, not empty */
     OPTION_CHOICE, /* const char *, one of choices */
     OPTION_INTS,   /* option_ints, "3" or "0,1,2", each in [min, max] */
+    OPTION_TEXTS,  /* option_texts: an operand that takes all that follow, `min` at least; the last of its table */
     OPTION_SIZE    /* option_size, WIDTHxHEIGHT or one number for both, each in [min, max] */
 } option_type;
 

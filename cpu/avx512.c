@@ -23,6 +23,8 @@
 
 #include "cpu/reverse.inc"
 
+#include "cpu/pool.inc"
+
 const ht_kernel ht_avx512_kernels[] = {
     {.name = "linear_w4f32_avx512_6x64",
      .op = HT_OP_linear,
@@ -77,6 +79,8 @@ const ht_kernel ht_avx512_kernels[] = {
      .pack = ht_group_norm_pack,
      .shared = ht_group_norm_shared,
      .run = group_norm_run},
+    {.name = "max_pool_f32_avx512", .op = HT_OP_max_pool, .isa = HT_ISA_AVX512, .run = max_pool_run},
+    {.name = "mean_pool_f32_avx512", .op = HT_OP_mean_pool, .isa = HT_ISA_AVX512, .run = mean_pool_run},
     {.name = "silu_f32_avx512", .op = HT_OP_silu, .isa = HT_ISA_AVX512, .run = silu_run},
     {.name = "attention_f32_avx512_6x64",
      .op = HT_OP_attention,

@@ -88,7 +88,7 @@ static void relu(const ht_call *c, const ht_team *team)
     int64_t i, end;
     ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
     for (; i < end; i++)
-        c->out[i] = c->in[HT_IN_X][i] < 0 ? 0 : c->in[HT_IN_X][i]; /* NaN stays */
+        c->out[i] = ht_relu_f32(c->in[HT_IN_X][i]);
 }
 
 static void affine(const ht_call *c, const ht_team *team)
@@ -186,6 +186,57 @@ static void avg_pool(const ht_call *c, const ht_team *team)
     }
 }
 
+/* Pixel (y, x) of an image's window under output pixel r; NULL outside. */
+static const float *pool_pixel(const ht_call *c, int64_t r, int ky, int kx)
+{
+    const ht_value *in = c->op->in[HT_IN_X], *out = c->op->out;
+    const ht_attrs *a = &c->op->attrs;
+    int64_t h = out->shape[1], w = out->shape[2], image = r / (h * w);
+    int64_t y = r / w % h * a->stride - a->pad_top + ky, x = r % w * a->stride - a->pad_left + kx;
+    if (y < 0 || x < 0 || y >= in->shape[1] || x >= in->shape[2])
+        return NULL;
+    return c->in[HT_IN_X] + ((image * in->shape[1] + y) * in->shape[2] + x) * in->shape[3];
+}
+
+/* Row by row: the first, then any that is larger; NaN, once met, stays. */
+static void max_pool(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out);
+    int k = c->op->attrs.kernel;
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        float *to = c->out + r * width;
+        for (int64_t i = 0; i < width; i++)
+            to[i] = -INFINITY;
+        for (int t = 0; t < k * k; t++) {
+            const float *from = pool_pixel(c, r, t / k, t % k);
+            for (int64_t i = 0; from && i < width; i++)
+                to[i] = isnan(to[i]) || to[i] > from[i] ? to[i] : from[i];
+        }
+    }
+}
+
+/* A chain of sums row by row, divided by their number. */
+static void mean_pool(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out);
+    int k = c->op->attrs.kernel;
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        float *to = c->out + r * width;
+        int inside = 0;
+        memset(to, 0, (size_t)width * sizeof *to);
+        for (int t = 0; t < k * k; t++) {
+            const float *from = pool_pixel(c, r, t / k, t % k);
+            inside += from != NULL;
+            for (int64_t i = 0; from && i < width; i++)
+                to[i] += from[i];
+        }
+        for (int64_t i = 0; i < width; i++)
+            to[i] /= (float)inside;
+    }
+}
+
 /* The sum in double, position after position; divided in double and rounded once. */
 static void mean(const ht_call *c, const ht_team *team)
 {
@@ -215,6 +266,8 @@ PLAIN(slice);
 PLAIN(concat);
 PLAIN(upsample);
 PLAIN(avg_pool);
+PLAIN(max_pool);
+PLAIN(mean_pool);
 PLAIN(mean);
 const ht_kernel ht_ref_reshape = {.name = "view", .op = HT_OP_reshape}; /* the plan gave both values the same memory */
 const ht_kernel ht_ref_embedding = {

@@ -16,7 +16,8 @@ void ht_convert_weight(const ht_value *v, float *out);
 /* n weights of a product from element `first` on, dequantized if its layer is quantized. */
 void ht_product_weights(const ht_op *op, size_t first, size_t n, float *out);
 
-/* conv2d and linear:  out[m][n] = (chain + bias[n]) + row[n] + residual[m][n], times scale; chain = fmaf(a[m][k],
+/* conv2d and linear:  out[m][n] = (chain + bias[n]) + row[n] + residual[m][n], times scale, and 0 instead if it is
+ * below and the activation is ReLU; chain = fmaf(a[m][k],
  * w[n][k], chain) from 0 over k in the order of cpu/window.h, padding taken in as zeros. */
 
 /* conv2d and linear in integers, part by part of the layer and within a part block by block of its weights' scales:
@@ -40,6 +41,12 @@ static inline uint8_t ht_code_of(float x, float inv, float zero, float levels)
 int ht_integer_weight(const ht_layer *layer, int p, int64_t n, int64_t k);
 float ht_integer_scale(const ht_layer *layer, int p, int64_t n, int64_t block); /* scale * unit */
 int64_t ht_integer_block(const ht_layer *layer, int p);                         /* k that share one */
+
+/* ReLU lets NaN and -0 through. */
+static inline float ht_relu_f32(float x)
+{
+    return x < 0 ? 0 : x;
+}
 
 /* Element i of the output, as a code if the operation makes codes. */
 static inline void ht_store(const ht_call *c, int64_t i, float v)

@@ -29,7 +29,7 @@ static void product_pack(const ht_op *op, void *packed)
 static float product_at(const ht_call *c, const ht_window *w, int64_t m, int64_t n)
 {
     const float *weight = (const float *)c->packed + n * w->depth;
-    int64_t channels = w->c[0] + w->c[1], taps = (int64_t)w->kernel * w->kernel;
+    int64_t channels = w->c[0] + w->c[1], taps = w->taps;
     float sum = 0;
     for (int64_t tap = 0; tap < taps; tap++)
         for (int64_t ch = 0; ch < channels; ch++)
@@ -50,7 +50,8 @@ static void product(const ht_call *c, const ht_team *team)
                 v += ht_row_of(c->in[HT_IN_ROW], c->op->in[HT_IN_ROW], m / w.rows_per_image)[n];
             if (c->in[HT_IN_RESIDUAL])
                 v += c->in[HT_IN_RESIDUAL][m * w.cols + n];
-            ht_store(c, m * w.cols + n, v * c->op->attrs.scale);
+            v *= c->op->attrs.scale;
+            ht_store(c, m * w.cols + n, c->op->attrs.activation ? ht_relu_f32(v) : v);
         }
 }
 

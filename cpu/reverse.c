@@ -10,7 +10,7 @@ static void conv2d_by(const ht_call *c, const ht_team *team)
     ht_product_like like;
     ht_product_like_make(c->op, &like);
     ht_window w = ht_window_of(&like.op, c->n);
-    int64_t m, end, taps = (int64_t)w.kernel * w.kernel;
+    int64_t m, end, taps = w.taps;
     ht_team_share(team, w.rows, &m, &end);
     for (; m < end; m++)
         for (int64_t o = 0; o < w.cols; o++) {

@@ -51,6 +51,7 @@ static inline ht_window ht_window_of_dw(const ht_op *op, int n)
                        .cols = ht_channels(dy),
                        .c = {ht_channels(x), 0},
                        .kernel = op->attrs.kernel,
+                       .taps = op->attrs.kernel * op->attrs.kernel,
                        .stride = op->attrs.stride,
                        .pad_top = op->attrs.pad_top,
                        .pad_left = op->attrs.pad_left,

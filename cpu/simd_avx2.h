@@ -54,6 +54,11 @@ static inline vf vf_max(vf a, vf b)
 {
     return _mm256_max_ps(a, b);
 }
+/* The larger; NaN if either is. */
+static inline vf vf_max_nan(vf a, vf b)
+{
+    return _mm256_blendv_ps(_mm256_max_ps(a, b), a, _mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+}
 static inline vf vf_min(vf a, vf b)
 {
     return _mm256_min_ps(a, b);

@@ -54,6 +54,11 @@ static inline vf vf_max(vf a, vf b)
 {
     return _mm512_max_ps(a, b);
 }
+/* The larger; NaN if either is. */
+static inline vf vf_max_nan(vf a, vf b)
+{
+    return _mm512_mask_mov_ps(_mm512_max_ps(a, b), _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q), a);
+}
 static inline vf vf_min(vf a, vf b)
 {
     return _mm512_min_ps(a, b);

@@ -10,9 +10,9 @@
 
 typedef struct ht_window {
     int64_t rows, rows_per_image, depth, cols;
-    int64_t c[2]; /* channels of X and X2 */
-    int kernel, stride, pad_top, pad_left, upsample;
-    int64_t h, w; /* of X as it lies in memory */
+    int64_t c[2];                                          /* channels of X and X2 */
+    int kernel, taps, stride, pad_top, pad_left, upsample; /* kernel: the width; taps: width times height */
+    int64_t h, w;                                          /* of X as it lies in memory */
     int64_t out_w;
 } ht_window;
 
@@ -24,6 +24,7 @@ static inline ht_window ht_window_of(const ht_op *op, int n)
                    .cols = weight->shape[0],
                    .c = {ht_channels(x), x2 ? ht_channels(x2) : 0},
                    .kernel = 1,
+                   .taps = 1,
                    .stride = 1,
                    .upsample = 1};
     w.rows_per_image = w.rows / (op->out->batched ? n : op->out->shape[0]);
@@ -31,6 +32,7 @@ static inline ht_window ht_window_of(const ht_op *op, int n)
     w.w = w.out_w = w.rows_per_image;
     if (op->kind == HT_OP_conv2d) {
         w.kernel = op->attrs.kernel;
+        w.taps = op->attrs.kernel * op->attrs.kernel_height;
         w.stride = op->attrs.stride;
         w.pad_top = op->attrs.pad_top;
         w.pad_left = op->attrs.pad_left;
@@ -50,6 +52,7 @@ static inline ht_window ht_window_of_gram(const ht_op *op, int n)
     const ht_attrs *a = &op->attrs;
     ht_window w = {.c = {ht_channels(x), x2 ? ht_channels(x2) : 0},
                    .kernel = a->kernel,
+                   .taps = a->kernel * a->kernel,
                    .stride = a->stride,
                    .pad_top = a->pad_top,
                    .pad_left = a->pad_left,

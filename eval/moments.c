@@ -71,11 +71,35 @@ static ht_status check(const char *path, const ht_npy_array *mu, const ht_npy_ar
     return status ? status : check_symmetric(path, (int)mu->shape[0], sigma->data);
 }
 
+/* How many vectors: a number of either kind that NumPy stores. */
+static ht_status read_count(ht_npz *npz, const char *path, int64_t *n)
+{
+    ht_npy_array a = {0};
+    *n = 0;
+    if (!ht_npz_has(npz, "n"))
+        return HT_OK;
+    ht_status status = ht_npz_read(npz, "n", &a);
+    if (!status && (a.count != 1 || !(a.data[0] >= 0 && a.data[0] < 1e15)))
+        status = ht_fail(HT_ERR_FORMAT, "%s: n must be one number, how many images there were", path);
+    if (!status)
+        *n = (int64_t)a.data[0];
+    free(a.data);
+    return status;
+}
+
 ht_status ht_moments_read(const char *path, ht_moments *out)
+{
+    int64_t n;
+    return ht_moments_read_counted(path, out, &n);
+}
+
+ht_status ht_moments_read_counted(const char *path, ht_moments *out, int64_t *n)
 {
     ht_npz *npz = NULL;
     ht_npy_array mu = {0}, sigma = {0};
     ht_status status = ht_npz_open(path, &npz);
+    if (!status)
+        status = read_count(npz, path, n);
     if (!status)
         status = ht_npz_read(npz, "mu", &mu);
     if (!status)

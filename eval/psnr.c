@@ -56,3 +56,11 @@ ht_status ht_psnr_images(int64_t n, size_t values, const float *a, const float *
     *out = r;
     return HT_OK;
 }
+
+double ht_psnr_pixels(size_t values, const uint8_t *a, const uint8_t *b)
+{
+    double sum = 0;
+    for (size_t i = 0; i < values; i++)
+        sum += (double)((a[i] - b[i]) * (a[i] - b[i]));
+    return decibels(sum / ((double)values * 255.0 * 255.0));
+}

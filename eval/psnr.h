@@ -15,4 +15,7 @@ typedef struct ht_psnr {
  * HT_ERR_ARGUMENT for empty sets and for values that are NaN: these have no distance. */
 ht_status ht_psnr_images(int64_t n, size_t values, const float *a, const float *b, ht_psnr *out);
 
+/* Of two pictures of `values` > 0 numbers of 8 bits. */
+double ht_psnr_pixels(size_t values, const uint8_t *a, const uint8_t *b);
+
 #endif

@@ -19,6 +19,12 @@ static bool has(const ht_op *op, unsigned trait)
     return op && (ht_op_rows[op->kind].traits & trait);
 }
 
+/* A product whose epilogue has not come to its last parts, the scale and the activation. */
+static bool takes_more(const ht_op *op)
+{
+    return has(op, HT_HAS_EPILOGUE) && op->attrs.scale == 1 && !op->attrs.activation;
+}
+
 /* A scale that is found from the value itself cannot be there before it. */
 static bool depends_on(const ht_value *scale, const ht_value *v)
 {
@@ -57,7 +63,7 @@ static bool row_into_product(const ht_graph *g, ht_op *last)
 {
     ht_value *row = last->in[HT_IN_ROW];
     ht_op *op = only_for_me(g, last->in[HT_IN_X]);
-    if (!has(op, HT_HAS_EPILOGUE) || op->in[HT_IN_ROW] || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+    if (!takes_more(op) || op->in[HT_IN_ROW] || op->in[HT_IN_RESIDUAL])
         return false;
     absorb(last, op);
     last->in[HT_IN_ROW] = row;
@@ -73,7 +79,7 @@ static bool residual_into_product(const ht_graph *g, ht_op *last)
         ht_op *op = only_for_me(g, last->in[side]);
         if (has(op, HT_IS_VIEW))
             op = only_for_me(g, op->in[HT_IN_X]);
-        if (!has(op, HT_HAS_EPILOGUE) || op->in[HT_IN_RESIDUAL] || op->attrs.scale != 1)
+        if (!takes_more(op) || op->in[HT_IN_RESIDUAL])
             continue;
         if (residual->batched != last->out->batched || op->out->batched != last->out->batched) /* one row to many */
             continue;
@@ -89,10 +95,21 @@ static bool scale_into_product(const ht_graph *g, ht_op *last)
 {
     float scale = last->attrs.scale;
     ht_op *op = only_for_me(g, last->in[HT_IN_X]);
-    if (last->attrs.shift != 0 || !has(op, HT_HAS_EPILOGUE) || op->attrs.scale != 1)
+    if (last->attrs.shift != 0 || !takes_more(op))
         return false;
     absorb(last, op);
     last->attrs.scale = scale;
+    return true;
+}
+
+/* relu(product): the epilogue's last part, of products in float alone. */
+static bool relu_into_product(const ht_graph *g, ht_op *last)
+{
+    ht_op *op = only_for_me(g, last->in[HT_IN_X]);
+    if (!has(op, HT_HAS_EPILOGUE) || op->attrs.activation || (g->layers && g->layers->n))
+        return false;
+    absorb(last, op);
+    last->attrs.activation = HT_ACT_RELU;
     return true;
 }
 
@@ -144,6 +161,7 @@ static const struct {
 } rules[] = {
     {HT_OP_silu, activation_into_norm}, {HT_OP_add_row, row_into_product},  {HT_OP_add, residual_into_product},
     {HT_OP_affine, scale_into_product}, {HT_OP_conv2d, upsample_into_conv}, {HT_OP_quantize, quantize_into_maker},
+    {HT_OP_relu, relu_into_product},
 };
 
 static bool rewrite(const ht_graph *g, ht_op *last)

@@ -276,6 +276,29 @@ ht_value *ht_avg_pool(ht_graph *g, ht_value *x)
     return ht_graph_add_op(g, HT_OP_avg_pool, &(ht_op){.in = {x}});
 }
 
+static ht_value *pool(ht_graph *g, ht_op_kind kind, ht_value *x, int kernel, ht_conv_shape s)
+{
+    return ht_graph_add_op(g, kind,
+                           &(ht_op){.in = {x},
+                                    .attrs = {.kernel = kernel,
+                                              .kernel_height = kernel,
+                                              .stride = s.stride ? s.stride : 1,
+                                              .pad_top = s.pad_top,
+                                              .pad_left = s.pad_left,
+                                              .pad_bottom = s.pad_bottom,
+                                              .pad_right = s.pad_right}});
+}
+
+ht_value *ht_max_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape)
+{
+    return pool(g, HT_OP_max_pool, x, kernel, shape);
+}
+
+ht_value *ht_mean_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape)
+{
+    return pool(g, HT_OP_mean_pool, x, kernel, shape);
+}
+
 ht_value *ht_mean(ht_graph *g, ht_value *x)
 {
     return ht_graph_add_op(g, HT_OP_mean, &(ht_op){.in = {x}});

@@ -41,17 +41,18 @@ enum {
 };
 enum { HT_IN_Q = 0, HT_IN_K = 1, HT_IN_V = 2 };
 
-typedef enum ht_activation { HT_ACT_NONE, HT_ACT_SILU } ht_activation;
+typedef enum ht_activation { HT_ACT_NONE, HT_ACT_SILU, HT_ACT_RELU } ht_activation;
 
 /* Attributes.  Each operation reads the part that is its own; ops.def says which. */
 typedef struct ht_attrs {
-    int kernel, stride;                           /* conv2d: square kernels */
-    int pad_top, pad_left, pad_bottom, pad_right; /* conv2d: zeros around the input (after upsampling) */
-    int upsample;                                 /* conv2d, upsample: nearest, 1 or 2 */
-    int groups;                                   /* group_norm */
-    float eps;                                    /* group_norm */
-    ht_activation activation;                     /* group_norm, silu: applied last */
-    int heads;                                    /* attention */
+    int kernel, kernel_height, stride; /* conv2d, pools: kernel is the width; both are one but of float conv2d */
+    int pad_top, pad_left, pad_bottom,
+        pad_right;               /* conv2d: zeros around the input (after upsampling); pools: nothing */
+    int upsample;                /* conv2d, upsample: nearest, 1 or 2 */
+    int groups;                  /* group_norm */
+    float eps;                   /* group_norm */
+    ht_activation activation;    /* group_norm, scale_shift: SiLU; conv2d, linear: ReLU; applied last */
+    int heads;                   /* attention */
     float scale, shift;          /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
     int begin, count;            /* slice: channels begin .. begin+count-1 */
     int dim;                     /* timestep_embedding */
@@ -98,7 +99,7 @@ typedef struct ht_linear_weights {
 } ht_linear_weights;
 
 typedef struct ht_conv_weights {
-    const ht_tensor *weight, *bias; /* [out,in,k,k], [out] or NULL */
+    const ht_tensor *weight, *bias; /* [out,in,k,k] ([out,in,kh,kw] if not quantized), [out] or NULL */
 } ht_conv_weights;
 
 typedef struct ht_norm_weights {
@@ -129,11 +130,14 @@ ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * 
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
 ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale,
-                         ht_value *shift);                                      /* x * (1 + scale row) + shift row */
-ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count);             /* channels */
-ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);                     /* along channels */
-ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);                    /* nearest, [n,h,w,c] */
-ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                                /* 2x2 stride 2, h and w rounded down */
+                         ht_value *shift);                          /* x * (1 + scale row) + shift row */
+ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels */
+ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);         /* along channels */
+ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);        /* nearest, [n,h,w,c] */
+ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                    /* 2x2 stride 2, h and w rounded down */
+/* Windows of kernel x kernel, of which what lies outside the image does not count: their largest, their mean. */
+ht_value *ht_max_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape);
+ht_value *ht_mean_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape);
 ht_value *ht_mean(ht_graph *g, ht_value *x);                                    /* over h and w: [n,h,w,c] -> [n,c] */
 ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape); /* same elements, same channels */
 /* softmax(q k^T * scale) v per head.   q [n,tq,heads*d], k, v [n,tk,heads*d] -> [n,tq,heads*d] */

@@ -10,7 +10,7 @@ static ht_attrs window_of(const ht_op *op, int windows)
     const ht_value *out = op->out;
     int64_t every = ht_value_count(out) / out->shape[0] / out->shape[out->ndim - 1] / windows;
     if (op->kind == HT_OP_linear)
-        a = (ht_attrs){.kernel = 1, .stride = 1, .upsample = 1};
+        a = (ht_attrs){.kernel = 1, .kernel_height = 1, .stride = 1, .upsample = 1};
     a.scale = 0;
     a.count = (int)(every | 1); /* odd, so that all columns of an image have their turn */
     return a;

@@ -42,7 +42,7 @@ bool ht_conv2d_by_shape(ht_graph *g, ht_op *op, ht_value *out)
         return wrong(g, op, "wanted [n,h,w,in] and a weight [out,k,k,in]");
     if (b && (b->ndim != 2 || b->shape[0] != 1 || b->shape[1] != w->shape[0]))
         return wrong(g, op, "the bias must be [1,out]");
-    a->kernel = (int)w->shape[1];
+    a->kernel = a->kernel_height = (int)w->shape[1];
     int64_t h = x->shape[1] + a->pad_top + a->pad_bottom - a->kernel,
             width = x->shape[2] + a->pad_left + a->pad_right - a->kernel;
     if (h < 0 || width < 0)

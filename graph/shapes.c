@@ -110,19 +110,20 @@ static bool conv2d_shape(ht_graph *g, ht_op *op, ht_value *out)
     ht_attrs *a = &op->attrs;
     if (x->ndim != 4)
         return wrong(g, op, "the input must be [n,h,w,c]");
-    if (w->ndim != 4 || w->shape[2] != w->shape[3] || w->shape[2] > 64)
+    if (w->ndim != 4 || w->shape[2] > 64 || w->shape[3] > 64)
         return wrong(g, op, "the weight must be [out,in,k,k] with k <= 64");
     if (w->shape[1] != x->shape[3])
         return wrong(g, op, "input channels and the weight's second dimension differ");
-    a->kernel = (int)w->shape[2];
-    if (w->shape[1] > MAX_DEPTH / (a->kernel * a->kernel))
+    a->kernel = (int)w->shape[3];
+    a->kernel_height = (int)w->shape[2];
+    if (w->shape[1] > MAX_DEPTH / (a->kernel * a->kernel_height))
         return wrong(g, op, "too many inputs a window");
     if (a->stride < 1 || a->stride > 64 || a->pad_top < 0 || a->pad_left < 0 || a->pad_bottom < 0 || a->pad_right < 0 ||
         a->pad_top > 64 || a->pad_left > 64 || a->pad_bottom > 64 || a->pad_right > 64)
         return wrong(g, op, "stride must be 1 to 64, padding 0 to 64");
     if (!bias_fits(op, w->shape[0]))
         return wrong(g, op, "the bias must be [out]");
-    int64_t h = x->shape[1] * a->upsample + a->pad_top + a->pad_bottom - a->kernel;
+    int64_t h = x->shape[1] * a->upsample + a->pad_top + a->pad_bottom - a->kernel_height;
     int64_t width = x->shape[2] * a->upsample + a->pad_left + a->pad_right - a->kernel;
     if (h < 0 || width < 0)
         return wrong(g, op, "the window is larger than the padded input");
@@ -218,6 +219,29 @@ static bool avg_pool_shape(ht_graph *g, ht_op *op, ht_value *out)
     return true;
 }
 
+/* A window that begins or ends outside still has a pixel inside: padding is less than the kernel, and what is left over
+ * at the end is not looked at. */
+static bool pool_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X];
+    const ht_attrs *a = &op->attrs;
+    if (x->ndim != 4)
+        return wrong(g, op, "wanted [n,h,w,c]");
+    if (a->kernel < 1 || a->kernel > 64 || a->stride < 1 || a->stride > 64)
+        return wrong(g, op, "kernel and stride must be 1 to 64");
+    if (a->pad_top < 0 || a->pad_left < 0 || a->pad_bottom < 0 || a->pad_right < 0 || a->pad_top >= a->kernel ||
+        a->pad_left >= a->kernel || a->pad_bottom >= a->kernel || a->pad_right >= a->kernel)
+        return wrong(g, op, "padding must be less than the kernel");
+    int64_t h = x->shape[1] + a->pad_top + a->pad_bottom - a->kernel;
+    int64_t width = x->shape[2] + a->pad_left + a->pad_right - a->kernel;
+    if (h < 0 || width < 0)
+        return wrong(g, op, "the window is larger than the padded input");
+    copy_shape(out, x);
+    out->shape[1] = h / a->stride + 1;
+    out->shape[2] = width / a->stride + 1;
+    return true;
+}
+
 static bool mean_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *x = op->in[HT_IN_X];
@@ -275,6 +299,8 @@ static bool gram_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
     int64_t k = (channels(x) + (x2 ? channels(x2) : 0)) * op->attrs.kernel * op->attrs.kernel;
+    if (op->attrs.kernel != op->attrs.kernel_height)
+        return wrong(g, op, "second moments are of square windows");
     if (k > 1 << 15)
         return wrong(g, op, "too many inputs a window for a matrix of second moments");
     out->ndim = 2;

@@ -108,7 +108,8 @@ static ht_value *layer(builder *b, const ht_op *op)
     y = row ? ht_add_row(b->g, y, row) : y;
     y = fit(b, y, op->out);
     y = residual ? ht_add(b->g, y, fit(b, residual, op->out)) : y;
-    return op->attrs.scale != 1 ? ht_affine(b->g, y, op->attrs.scale, 0) : y;
+    y = op->attrs.scale != 1 ? ht_affine(b->g, y, op->attrs.scale, 0) : y;
+    return op->attrs.activation == HT_ACT_RELU ? ht_relu(b->g, y) : y;
 }
 
 /* ---- the others ---- */

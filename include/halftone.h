@@ -304,6 +304,83 @@ ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const
 /* Scheme i of the table: its name, and in words what it stores; NULL after the last. */
 const char *ht_scheme_name(int i, const char **words);
 
+/* ---- evaluation: distances between sets of images ---- */
+
+enum {                          /* ht_evaluate_options.metrics */
+       HT_METRIC_FRECHET = 1,   /* FD; FID, if the network is FID's (arXiv:1706.08500) */
+       HT_METRIC_SPATIAL = 2,   /* the same of the network's spatial features: sFID (arXiv:2103.03841) */
+       HT_METRIC_KID = 4,       /* arXiv:1801.01401 */
+       HT_METRIC_INCEPTION = 8, /* Inception Score (arXiv:1606.03498), of the set alone */
+       HT_METRIC_MANIFOLD = 16, /* precision, recall (arXiv:1904.06991), density, coverage (arXiv:2002.09797) */
+       HT_METRIC_PSNR = 32,     /* this one and the next two: of pairs, image i with image i */
+       HT_METRIC_SSIM = 64,
+       HT_METRIC_DISTANCE = 128 /* Euclidean, of features */
+};
+
+/* Where images come from. */
+typedef struct ht_image_source {
+    const char *path;  /* a folder (also what lies in folders there; PNG, JPEG, BMP), a zip of such files, or an .npz of
+                          mu  and sigma, as pytorch-fid's; with draw: a name for messages */
+    int64_t n;         /* with draw: how many; else at most so many of the files, in the order of their names; 0: all */
+    int height, width; /* with draw: of an image */
+    /* Images first .. first+n-1 -> [n,h,w,3] in [-1,1], which are rounded to 8 bits.  NULL: read from path. */
+    ht_status (*draw)(void *user, int64_t first, int64_t n, float *images);
+    void *user;
+    const char *save; /* file for mu and sigma of these images (.npz); NULL: they are not kept */
+} ht_image_source;
+
+/* The size of a folder's or a zip's first image; 0 x 0 for an .npz. */
+ht_status ht_image_source_size(const char *path, int *height, int *width);
+
+typedef struct ht_evaluate_options {
+    const char *features; /* the network: a folder with config.json and weights, or a .safetensors of FID's InceptionV3
+                             in the names of pytorch-fid; NULL: none, for .npz alone */
+    const char *output;   /* of the network, that stands for an image: "64", "192", "768", "2048"; NULL: the last */
+    const char *resize;   /* "bilinear" as pytorch-fid, "tf1" as torch-fidelity and ADM, "bicubic" as clean-fid, "none";
+                             NULL: the network's own */
+    unsigned metrics;     /* HT_METRIC_* bits; 0: HT_METRIC_FRECHET */
+    int skip_bad;         /* nonzero: images that cannot be read are left out */
+    int threads;
+    const char *isa; /* as in ht_session_options */
+    uint64_t seed;   /* of KID's subsets and of the order for IS; 2020 gives torch-fidelity's */
+    int kid_subsets, kid_size, splits, neighbours; /* 0 means 100, 1000, 10, 3 */
+    ht_progress progress;                          /* images of the source at hand; may be NULL */
+    void (*remark)(void *user, const char *line);  /* images that are left out, and warnings; may be NULL */
+    void *user;                                    /* of both */
+} ht_evaluate_options;
+
+typedef struct ht_evaluator ht_evaluator;
+
+/* Options are copied, their texts too. */
+ht_status ht_evaluator_open(const ht_evaluate_options *options, ht_evaluator **evaluator);
+void ht_evaluator_close(ht_evaluator *evaluator); /* NULL is allowed */
+
+typedef struct ht_evaluator_info {
+    const char *features; /* the network's name, that of its file; NULL: none */
+    int dim;              /* numbers an image */
+    const char *resize;
+    int is_fid; /* nonzero: FID's network and its last features, so that the Frechet distance is called FID */
+} ht_evaluator_info;
+
+void ht_evaluator_get_info(const ht_evaluator *evaluator, ht_evaluator_info *info);
+
+/* Take in the reference set.  Images are read, decoded and resized by all threads, some at a time: memory does not grow
+ * with the set, but for the vectors that KID, IS, the manifold and the distance need.  Results do not depend on
+ * threads. What cannot be read is named through remark; unless it is to be skipped, the call fails and says how many
+ * there are. HT_ERR_SHAPE if an image has not the size that is wanted and none is resized, HT_ERR_ARGUMENT if an .npz
+ * is given and a metric needs images. */
+ht_status ht_evaluator_reference(ht_evaluator *evaluator, const ht_image_source *source);
+
+typedef struct ht_evaluation {
+    int64_t n, n_reference, skipped; /* images taken; 0 of an .npz that does not say */
+    double frechet, spatial, kid, kid_deviation, inception, inception_deviation;
+    double precision, recall, density, coverage;
+    double psnr, ssim, distance; /* means over the pairs; psnr is infinite where a pair is the same */
+} ht_evaluation;                 /* NaN for what was not asked for */
+
+/* Measure a set against the reference, any number of them in turn.  Errors as above. */
+ht_status ht_evaluator_compare(ht_evaluator *evaluator, const ht_image_source *source, ht_evaluation *out);
+
 /* ---- images ---- */
 
 /* Write one image [h,w,c] or a grid of n (columns 0: nearly square; 2 pixels between), c 1, 3 or 4, values [-1,1]

@@ -65,7 +65,8 @@ static void scene_conv2d(scene *s)
     ht_value *x = maybe_concat(s, INPUT(s, "x", s->batch, h + 1, w + 1, in), "x2");
     if (draw(0, 3) == 0)
         x = ht_upsample(s->graph, x, 2);
-    ht_conv_weights weights = {WEIGHT(s, out, x->shape[3], k, k), draw(0, 1) ? WEIGHT(s, out) : NULL};
+    int64_t kh = draw(0, 3) ? k : draw(1, h + 1 < 7 ? h + 1 : 7);
+    ht_conv_weights weights = {WEIGHT(s, out, x->shape[3], kh, k), draw(0, 1) ? WEIGHT(s, out) : NULL};
     ht_value *y = ht_conv2d(s->graph, x, &weights, shape);
     if (draw(0, 1))
         y = ht_add_row(s->graph, y,
@@ -75,8 +76,10 @@ static void scene_conv2d(scene *s)
         y = ht_add(s->graph, y, INPUT(s, "residual", y->shape[0], y->shape[1], y->shape[2], y->shape[3]));
     if (draw(0, 3) == 0)
         y = ht_affine(s->graph, y, 0.7071f, 0);
-    describe(s, "%lldx%lld in %lld out %lld k%lld s%d", (long long)h, (long long)w, (long long)x->shape[3],
-             (long long)out, (long long)k, shape.stride);
+    if (draw(0, 1))
+        y = ht_relu(s->graph, y);
+    describe(s, "%lldx%lld in %lld out %lld k%lldx%lld s%d", (long long)h, (long long)w, (long long)x->shape[3],
+             (long long)out, (long long)kh, (long long)k, shape.stride);
     ht_output_value(s->graph, y, "y");
 }
 
@@ -88,6 +91,8 @@ static void scene_linear(scene *s)
     ht_value *y = ht_linear(s->graph, x, &weights);
     if (draw(0, 1))
         y = ht_add(s->graph, y, INPUT(s, "residual", s->batch, tokens, out));
+    if (draw(0, 3) == 0)
+        y = ht_relu(s->graph, y);
     describe(s, "%lld tokens in %lld out %lld", (long long)tokens, (long long)x->shape[2], (long long)out);
     ht_output_value(s->graph, y, "y");
 }
@@ -111,6 +116,27 @@ static void scene_silu(scene *s)
     int64_t c = draw_channels();
     describe(s, "channels %lld", (long long)c);
     ht_output_value(s->graph, ht_silu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_pool(scene *s, bool mean)
+{
+    int64_t h = draw(3, 12), w = draw(3, 12), c = draw_channels();
+    int k = (int)draw(1, 3);
+    ht_conv_shape shape = {(int)draw(1, 3), (int)draw(0, k - 1), (int)draw(0, k - 1), (int)draw(0, k - 1),
+                           (int)draw(0, k - 1)};
+    ht_value *x = INPUT(s, "x", s->batch, h, w, c);
+    describe(s, "%lldx%lld channels %lld k%d s%d", (long long)h, (long long)w, (long long)c, k, shape.stride);
+    ht_output_value(s->graph, mean ? ht_mean_pool(s->graph, x, k, shape) : ht_max_pool(s->graph, x, k, shape), "y");
+}
+
+static void scene_max_pool(scene *s)
+{
+    scene_pool(s, false);
+}
+
+static void scene_mean_pool(scene *s)
+{
+    scene_pool(s, true);
 }
 
 static void scene_attention(scene *s)
@@ -236,6 +262,8 @@ static const struct {
     {HT_OP_group_norm, scene_group_norm},
     {HT_OP_silu, scene_silu},
     {HT_OP_attention, scene_attention},
+    {HT_OP_max_pool, scene_max_pool},
+    {HT_OP_mean_pool, scene_mean_pool},
     {HT_OP_conv2d_by, scene_by},
     {HT_OP_conv2d_dx, scene_dx},
     {HT_OP_conv2d_dw, scene_dw},
@@ -317,6 +345,13 @@ static void attentions_equal_scalar(void **state)
     check(HT_OP_attention);
 }
 
+static void pools_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_max_pool);
+    check(HT_OP_mean_pool);
+}
+
 static void gradients_equal_scalar(void **state)
 {
     (void)state;
@@ -364,13 +399,10 @@ static void every_fast_kernel_is_compared(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions_equal_scalar),
-        cmocka_unit_test(linears_equal_scalar),
-        cmocka_unit_test(group_norms_equal_scalar),
-        cmocka_unit_test(silus_equal_scalar),
-        cmocka_unit_test(attentions_equal_scalar),
-        cmocka_unit_test(gradients_equal_scalar),
-        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
+        cmocka_unit_test(convolutions_equal_scalar),     cmocka_unit_test(linears_equal_scalar),
+        cmocka_unit_test(group_norms_equal_scalar),      cmocka_unit_test(silus_equal_scalar),
+        cmocka_unit_test(attentions_equal_scalar),       cmocka_unit_test(pools_equal_scalar),
+        cmocka_unit_test(gradients_equal_scalar),        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
     read_seed(argc, argv, 7);

@@ -1,0 +1,47 @@
+/* fid.h - the parts of `halftone fid`: its settings, where networks lie, and models as sources of images. */
+#ifndef HALFTONE_CLI_FID_H
+#define HALFTONE_CLI_FID_H
+
+#include <limits.h>
+
+#include "cli/commands.h"
+#include "cli/progress.h"
+
+typedef struct fid_settings {
+    option_texts sets; /* A ..., B */
+    const char *metrics, *features, *output, *resize;
+    int64_t kid_subsets, kid_size, splits, neighbours;
+    uint64_t metric_seed;
+    int64_t n, steps, batch;
+    const char *sampler, *spacing;
+    double eta;
+    uint64_t seed;
+    option_ints classes;
+    run_settings run;
+    bool save_stats, skip_bad, quiet, json;
+} fid_settings;
+
+/* A model that is sampled from while it is measured. */
+typedef struct drawn {
+    const fid_settings *s;
+    const char *path;
+    ht_model *model;
+    ht_session *session;
+    ht_model_info info;
+    int height, width;
+} drawn;
+
+/* Whether a path is that of a model. */
+bool drawn_is_model(const char *path);
+/* Open it for drawing.  0, or 1 after a line on stderr. */
+int drawn_open(const char *path, const fid_settings *s, drawn *d);
+void drawn_close(drawn *d); /* zeroed is allowed */
+/* Images of it, as ht_image_source's draw; user is the drawn. */
+ht_status drawn_draw(void *user, int64_t first, int64_t n, float *images);
+
+/* The network for --features, or for a set of images of this size (0: not known): a path in `path`.  model: one of the
+ * sets, whose own features folder is taken if it has one; may be NULL.  0, or 1 after a line that says where it is
+ * from. */
+int fid_find_network(const fid_settings *s, const char *model, int height, int width, char path[PATH_MAX]);
+
+#endif
