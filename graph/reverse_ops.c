@@ -171,6 +171,7 @@ ht_value *ht_channel_gram(ht_graph *g, ht_value *x, int places)
     if (!x)
         return NULL;
     int64_t every = x->shape[1] * x->shape[2] / places;
-    ht_op gram = {.in = {[HT_IN_X] = x}, .attrs = {.kernel = 1, .stride = 1, .upsample = 1, .count = (int)(every | 1)}};
+    ht_op gram = {.in = {[HT_IN_X] = x},
+                  .attrs = {.kernel = 1, .kernel_height = 1, .stride = 1, .upsample = 1, .count = (int)(every | 1)}};
     return ht_graph_add_op(g, HT_OP_gram, &gram);
 }
