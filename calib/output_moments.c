@@ -8,9 +8,12 @@
 
 #include "core/rng.h"
 #include "cpu/backend.h"
+#include "graph/plan.h"
 #include "graph/reverse.h"
 
 enum { WINDOWS = 64 }; /* places of an image, about, whose gradients are summed */
+
+static const size_t MOST_BYTES = (size_t)4 << 30; /* of what is kept on the way forward for the way back */
 
 typedef struct gatherer {
     ht_arena *arena;
@@ -84,6 +87,17 @@ static ht_status upload_layers(const gatherer *a)
     return status;
 }
 
+/* Rows are rounded one by one where it does not fit. */
+static ht_status check_size(gatherer *a)
+{
+    ht_plan plan;
+    ht_status status = ht_plan_make(a->graph, a->options->images, a->arena, &plan);
+    if (!status && plan.kept_bytes + plan.work_bytes > MOST_BYTES)
+        status = ht_fail(HT_ERR_UNSUPPORTED, "gradients of the whole model take %zu bytes",
+                         plan.kept_bytes + plan.work_bytes);
+    return status;
+}
+
 static ht_status open_program(gatherer *a)
 {
     ht_backend_options how = {.threads = a->options->threads};
@@ -92,6 +106,8 @@ static ht_status open_program(gatherer *a)
         return HT_ERR_MEMORY;
     build(a);
     ht_status status = ht_graph_finish(a->graph, false);
+    if (!status)
+        status = check_size(a);
     if (!status)
         status = make_room(a);
     if (!status)

@@ -19,7 +19,8 @@ typedef struct ht_output_moments_options {
  * the model from there on: the Gauss-Newton matrix of the squared error (Martens, arXiv:1412.1193, section 8), summed
  * over places as K-FAC for convolutions does (arXiv:1602.01407).
  *
- * NULL for what is not computed each step; all NULL for models that have an operation without gradient. */
+ * NULL for what is not computed each step; all NULL for models that have an operation without gradient, or whose
+ * gradients would take more than 4 GB. */
 ht_status ht_output_moments_gather(ht_arena *arena, ht_model *model, const ht_calibration *calibration,
                                    const ht_products *products, const ht_output_moments_options *options,
                                    const float **moments);
