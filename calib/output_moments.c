@@ -35,9 +35,10 @@ typedef struct gatherer {
 static void build(gatherer *a)
 {
     int n = a->region.n_layers;
-    ht_value **outputs = ht_alloc_array(a->arena, 2 * (size_t)n + 2, sizeof(ht_value *)), **gradients = outputs + n + 1;
+    ht_value **outputs = ht_alloc_array(a->arena, (size_t)n + 1, sizeof(ht_value *)),
+             **gradients = ht_alloc_array(a->arena, (size_t)n + 1, sizeof(ht_value *));
     a->grams = ht_alloc_array(a->arena, (size_t)n + 1, sizeof(ht_value *));
-    if (!outputs || !a->grams) {
+    if (!outputs || !gradients || !a->grams) {
         ht_graph_fail(a->graph, HT_ERR_MEMORY, "out of memory for gradients");
         return;
     }
