@@ -5,6 +5,8 @@
 #include "calib/statistics.h"
 #include "sampler/session.h"
 
+enum { HT_MAX_CALIBRATION_SAMPLES = 1 << 20 };
+
 /* Which of a trajectory's steps give samples, and how many each. */
 typedef enum ht_distribution {
     HT_DISTRIBUTION_UNIFORM, /* every k-th step, the same number each (Q-Diffusion arXiv:2302.04304, section 3.3.1) */

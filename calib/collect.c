@@ -79,7 +79,8 @@ static ht_status set_timesteps(const collector *c, ht_arena *arena)
     return t ? ht_session_set_timesteps(c->session, c->trajectory->n, t) : HT_ERR_MEMORY;
 }
 
-/* The steps that give samples become the groups of the calibration. */
+/* The steps that give samples become the groups of the calibration; those of one timestep, which DDIM's quad spacing
+ * can visit twice, become one. */
 static ht_status name_groups(ht_arena *arena, const ht_trajectory *trajectory, const int *counts, ht_calibration *out,
                              int64_t **first)
 {
@@ -93,8 +94,10 @@ static ht_status name_groups(ht_arena *arena, const ht_trajectory *trajectory, c
         (*first)[i] = out->samples;
         if (!counts[i])
             continue;
-        timesteps[out->groups] = (float)trajectory->rows[i].timestep;
-        taken[out->groups++] = counts[i];
+        float t = (float)trajectory->rows[i].timestep;
+        if (!out->groups || t != timesteps[out->groups - 1])
+            timesteps[out->groups++] = t;
+        taken[out->groups - 1] += counts[i];
         out->samples += counts[i];
     }
     out->timesteps = timesteps;
@@ -123,8 +126,8 @@ static ht_status allocate(ht_arena *arena, collector *c, ht_calibration *out)
     for (int k = 0; k < c->images; k++)
         c->labels[k] = (float)(k % model->info.num_classes);
     int64_t at = 0;
-    for (int g = 0; g < out->groups; g++)
-        for (int k = 0; k < out->counts[g]; k++)
+    for (int i = 0; i < c->trajectory->n; i++)
+        for (int k = 0; k < c->counts[i]; k++)
             labels[at++] = c->labels[k];
     out->class_labels = labels;
     return HT_OK;

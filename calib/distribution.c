@@ -38,23 +38,39 @@ static void draw_normal(int steps, int draws, uint64_t seed, int *counts)
     }
 }
 
+/* The step of the i-th of `chosen`, before collisions. */
+static int step_at(ht_distribution distribution, int steps, int chosen, int i)
+{
+    double way = ((double)i + 0.5) / chosen;
+    if (distribution == HT_DISTRIBUTION_QUAD)
+        way = 1 - (1 - way) * (1 - way);
+    return (int)(way * steps);
+}
+
+/* quad is denser than the steps at its end: where two would fall together the earlier ones make room, so that there are
+ * as many as were asked for.  From the last back: there is room, for step_at(i) >= i where chosen <= steps. */
+static void spread(ht_distribution distribution, int steps, int chosen, int each, int *counts)
+{
+    int next = steps;
+    for (int i = chosen; i-- > 0;) {
+        int at = step_at(distribution, steps, chosen, i);
+        next = at < next ? at : next - 1;
+        counts[next] = each;
+    }
+}
+
 void ht_distribution_counts(ht_distribution distribution, int steps, int chosen, int each, uint64_t seed, int *counts)
 {
     memset(counts, 0, (size_t)steps * sizeof *counts);
     chosen = chosen < steps ? chosen : steps;
-    if (distribution == HT_DISTRIBUTION_ALL)
-        chosen = steps;
-    for (int i = 0; i < chosen; i++) {
-        double way = ((double)i + 0.5) / chosen;
-        int at = (int)(way * steps);
-        if (distribution == HT_DISTRIBUTION_QUAD)
-            at = (int)((1 - (1 - way) * (1 - way)) * steps);
-        if (distribution == HT_DISTRIBUTION_UNIFORM || distribution == HT_DISTRIBUTION_ALL ||
-            distribution == HT_DISTRIBUTION_QUAD)
-            counts[at] = each;
-    }
-    if (distribution == HT_DISTRIBUTION_ONE)
+    switch (distribution) {
+    case HT_DISTRIBUTION_ONE:
         counts[steps / 2] = each;
-    if (distribution == HT_DISTRIBUTION_NORMAL)
+        break;
+    case HT_DISTRIBUTION_NORMAL:
         draw_normal(steps, chosen * each, seed, counts);
+        break;
+    default:
+        spread(distribution, steps, distribution == HT_DISTRIBUTION_ALL ? steps : chosen, each, counts);
+    }
 }

@@ -16,9 +16,8 @@
 
 #include "calib/calibration.h"
 #include "calib/identity.h"
+#include "calib/settings.h"
 #include "core/safetensors.h"
-
-enum { MAX_GROUPS = 1024 };
 
 /* ---- writing ---- */
 
@@ -141,21 +140,37 @@ static ht_status check_identity(const ht_safetensors *file, const ht_model *mode
     return HT_OK;
 }
 
-/* Runs of equal timesteps are the groups. */
-static ht_status read_groups(ht_arena *arena, const ht_safetensors *file, const float *timestep, ht_calibration *c)
+static ht_status check_settings(const ht_safetensors *file, const ht_calibration *c)
 {
-    float *timesteps = ht_alloc_array(arena, MAX_GROUPS, sizeof *timesteps);
-    int *counts = ht_alloc_array(arena, MAX_GROUPS, sizeof *counts);
+    json_error_t error;
+    json_t *object = json_loads(c->settings, JSON_REJECT_DUPLICATES, &error);
+    ht_status status =
+        object ? ht_settings_check_json(ht_calibrate_settings, object, ht_safetensors_path(file))
+               : ht_fail(HT_ERR_FORMAT, "%s: its settings are not JSON: %s", ht_safetensors_path(file), error.text);
+    json_decref(object);
+    return status;
+}
+
+/* Runs of equal timesteps are the groups; they fall as the sampler walks. */
+static ht_status read_groups(ht_arena *arena, const ht_safetensors *file, const ht_model *model, const float *timestep,
+                             ht_calibration *c)
+{
+    int last = model ? model->schedule.num_train_timesteps : HT_MAX_TRAIN_TIMESTEPS;
+    float *timesteps = ht_alloc_array(arena, (size_t)c->samples, sizeof *timesteps);
+    int *counts = ht_alloc_array(arena, (size_t)c->samples, sizeof *counts);
     if (!timesteps || !counts)
         return HT_ERR_MEMORY;
     for (int64_t i = 0; i < c->samples; i++) {
-        if (!isfinite(timestep[i]) || fabsf(timestep[i]) > HT_MAX_TRAIN_TIMESTEPS)
-            return damaged(file, "timestep has a value that is out of range");
-        if (!c->groups || timestep[i] != timesteps[c->groups - 1]) {
-            if (c->groups == MAX_GROUPS)
-                return damaged(file, "it has more than 1024 groups of timesteps");
-            timesteps[c->groups++] = timestep[i];
-        }
+        float t = timestep[i];
+        if (!(t >= 0 && t < (float)last && t == floorf(t)))
+            return ht_fail(HT_ERR_FORMAT,
+                           "%s: timestep %" PRId64 " is %g; want a whole number of 0 to %d; calibrate anew",
+                           ht_safetensors_path(file), i, (double)t, last - 1);
+        if (c->groups && t > timesteps[c->groups - 1])
+            return ht_fail(HT_ERR_FORMAT, "%s: timestep %" PRId64 " is %g, above the one before; calibrate anew",
+                           ht_safetensors_path(file), i, (double)t);
+        if (!c->groups || t != timesteps[c->groups - 1])
+            timesteps[c->groups++] = t;
         counts[c->groups - 1]++;
     }
     c->timesteps = timesteps;
@@ -185,8 +200,8 @@ static ht_status read_set(ht_arena *arena, const ht_safetensors *file, const ht_
 {
     const ht_tensor *x = ht_safetensors_find(file, "sample"), *t = ht_safetensors_find(file, "timestep");
     if (!x || !t || x->dtype != HT_F32 || t->dtype != HT_F32 || x->ndim != 4 || t->ndim != 1 ||
-        x->shape[0] != t->shape[0] || x->shape[0] < 1 || x->shape[2] < 1 || x->shape[2] > 16384 || x->shape[3] < 1 ||
-        x->shape[3] > 16384)
+        x->shape[0] != t->shape[0] || x->shape[0] < 1 || x->shape[0] > HT_MAX_CALIBRATION_SAMPLES || x->shape[2] < 1 ||
+        x->shape[2] > 16384 || x->shape[3] < 1 || x->shape[3] > 16384)
         return damaged(file, "sample and timestep are missing, or do not fit one another");
     if (x->shape[1] < 1 || (model && x->shape[1] != model->info.in_channels))
         return damaged(file, "its samples have not the channels of this model");
@@ -210,7 +225,7 @@ static ht_status read_set(ht_arena *arena, const ht_safetensors *file, const ht_
             return damaged(file, "sample has a value that is not finite");
     ht_convert_to_f32(t->dtype, t->data, 0, t->count, timestep);
     c->sample = sample;
-    ht_status status = read_groups(arena, file, timestep, c);
+    ht_status status = read_groups(arena, file, model, timestep, c);
     return status ? status : read_labels(arena, file, model, c);
 }
 
@@ -238,6 +253,9 @@ static ht_status read_input(ht_arena *arena, const ht_safetensors *file, const h
         in->by_step[g].high = ends[1];
         memcpy(in->by_step[g].bin, (const char *)counts->data + (size_t)g * sizeof in->by_step[g].bin,
                sizeof in->by_step[g].bin);
+        if (!ht_input_statistics_agree(&in->by_step[g]))
+            return damaged(file, ht_sprintf(arena, "counts of %s do not fit its range at timestep %g", in->name,
+                                            (double)c->timesteps[g]));
     }
     return HT_OK;
 }
@@ -278,6 +296,8 @@ ht_status ht_calibration_read(ht_arena *arena, const ht_model *model, const char
     status = model ? ht_model_identity(arena, model, &own) : HT_OK;
     if (!status)
         status = check_identity(file, model, own, c);
+    if (!status)
+        status = check_settings(file, c);
     if (!status)
         status = read_set(arena, file, model, c);
     if (!status)

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 
 #include "core/bits.h"
+#include "quant/rectified_sigmoid.h"
 
-#define GAMMA            (-0.1f) /* the stretch: h = clip(ZETA_MINUS_GAMMA sigmoid(v) + GAMMA, 0, 1) */
-#define ZETA_MINUS_GAMMA 1.2f
+static const float STRETCH = (float)HT_GATE_STRETCH, OFFSET = (float)HT_GATE_OFFSET;
 
 /* ---- functions ---- */
 
@@ -58,13 +58,6 @@ static inline float sigmoid(float v)
     return 1.0f / (1.0f + plain_exp(-v));
 }
 
-/* v of which h is the gate. */
-static float gate_inverse(double h)
-{
-    double s = (h - (double)GAMMA) / (double)ZETA_MINUS_GAMMA;
-    return (float)log(s / (1 - s));
-}
-
 /* ---- making ---- */
 
 typedef struct choice {
@@ -104,7 +97,7 @@ static void make_gate(ht_gates *g, size_t at, const ht_block *block, float w, ui
     g->above[at] = c.n.above;
     g->low[at] = c.n.low * block->scale;
     g->step[at] = c.n.high * block->scale - g->low[at];
-    g->v[at] = gate_inverse(c.h);
+    g->v[at] = (float)ht_gate_logit(c.h);
 }
 
 typedef struct part_walk {
@@ -170,7 +163,7 @@ void ht_gates_weights(const ht_gates *g, size_t begin, size_t end, float *weight
 {
     const float *low = g->low, *step = g->step, *v = g->v;
     for (size_t i = begin; i < end; i++)
-        weights[i] = low[i] + step[i] * clip(sigmoid(v[i]) * ZETA_MINUS_GAMMA + GAMMA);
+        weights[i] = low[i] + step[i] * clip(sigmoid(v[i]) * STRETCH + OFFSET);
 }
 
 enum { CHUNK = 256 }; /* weights at a time: each loop does one thing */
@@ -183,8 +176,8 @@ static void gradient_by_v(const ht_gates *g, const ht_gate_step *s, const float 
     const float *v = g->v + at, *step = g->step + at;
     float open[CHUNK], d[CHUNK]; /* dh / dv, 0 where h is clipped; 2 h - 1 */
     for (size_t i = 0; i < n; i++) {
-        float sig = sigmoid(v[i]), raw = sig * ZETA_MINUS_GAMMA + GAMMA, h = clip(raw);
-        open[i] = h == raw ? ZETA_MINUS_GAMMA * sig * (1.0f - sig) : 0.0f;
+        float sig = sigmoid(v[i]), raw = sig * STRETCH + OFFSET, h = clip(raw);
+        open[i] = h == raw ? STRETCH * sig * (1.0f - sig) : 0.0f;
         d[i] = 2.0f * h - 1.0f;
         by_v[i] = gradient[at + i] * step[i] * open[i];
     }
@@ -199,7 +192,7 @@ void ht_gates_move(const ht_gates *g, const ht_gate_step *s, const float *gradie
                    float *weights)
 {
     double t = (double)s->number;
-    float rate = (float)(s->rate / (1 - pow(0.9, t))), spread = (float)(1 / sqrt(1 - pow(0.999, t)));
+    float rate = (float)(s->rate / (1 - ht_pow(0.9, t))), spread = (float)(1 / sqrt(1 - ht_pow(0.999, t)));
     float by_v[CHUNK], root[CHUNK];
     for (size_t at = begin, n; at < end; at += n) {
         n = end - at < CHUNK ? end - at : CHUNK;

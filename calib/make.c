@@ -7,9 +7,10 @@
 #include "calib/calibration.h"
 #include "calib/collect.h"
 #include "calib/identity.h"
+#include "calib/settings.h"
 #include "graph/backend.h"
 
-enum { DEFAULT_STEPS = 40, DEFAULT_TIMESTEPS = 20, DEFAULT_EACH = 16, DEFAULT_BATCH = 16, MAX_SAMPLES = 1 << 20 };
+enum { DEFAULT_BATCH = 16 };
 
 /* ---- going through the set ---- */
 
@@ -97,8 +98,7 @@ static ht_status observe_batch(void *user, ht_session *session, int group, int64
 static const char *layer_of(ht_arena *arena, const ht_op *op)
 {
     const char *name = op->in[HT_IN_WEIGHT]->name;
-    size_t n = strlen(name), end = strlen(".weight");
-    return ht_sprintf(arena, "%.*s", (int)(n > end ? n - end : n), name);
+    return ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(name), name);
 }
 
 static ht_status list_inputs(ht_arena *arena, const ht_session *session, observer *o)
@@ -147,21 +147,8 @@ static ht_status observe_all(ht_arena *arena, ht_model *model, const ht_calibrat
 
 /* ---- making ---- */
 
-static ht_status check(const ht_model *model, ht_calibrate_options *o, int *distribution)
+static ht_status check_model(const ht_model *model)
 {
-    o->steps = o->steps ? o->steps : DEFAULT_STEPS;
-    o->timesteps = o->timesteps ? o->timesteps : DEFAULT_TIMESTEPS;
-    o->per_step = o->per_step ? o->per_step : DEFAULT_EACH;
-    o->batch = o->batch ? o->batch : DEFAULT_BATCH;
-    o->distribution = o->distribution ? o->distribution : "uniform";
-    *distribution = ht_distribution_find(o->distribution);
-    if (*distribution < 0)
-        return ht_fail(HT_ERR_ARGUMENT,
-                       "no distribution of timesteps is called \"%s\"; there are uniform, quad, normal, all, one",
-                       o->distribution);
-    if (o->timesteps < 1 || o->per_step < 1 || (int64_t)o->timesteps * o->per_step > MAX_SAMPLES)
-        return ht_fail(HT_ERR_ARGUMENT, "%d timesteps of %d samples: wanted at least 1 of 1, and at most %d in all",
-                       o->timesteps, o->per_step, MAX_SAMPLES);
     if (model->layers.n)
         return ht_fail(HT_ERR_ARGUMENT,
                        "%s: is quantized already; calibration wants the model of floats it was made of", model->path);
@@ -170,11 +157,9 @@ static ht_status check(const ht_model *model, ht_calibrate_options *o, int *dist
     return HT_OK;
 }
 
-static ht_status describe(ht_arena *arena, const ht_calibrate_options *o, const char *spacing, ht_calibration *c)
+static ht_status describe(ht_arena *arena, const ht_calibrate_options *o, ht_calibration *c)
 {
-    json_t *j =
-        json_pack("{s:i, s:s, s:s, s:i, s:i, s:I}", "steps", o->steps, "spacing", spacing, "distribution",
-                  o->distribution, "timesteps", o->timesteps, "per_step", o->per_step, "seed", (json_int_t)o->seed);
+    json_t *j = ht_settings_json(ht_calibrate_settings, o);
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     c->settings = text ? ht_strdup(arena, text) : NULL;
     free(text);
@@ -182,8 +167,7 @@ static ht_status describe(ht_arena *arena, const ht_calibrate_options *o, const 
     return c->settings ? HT_OK : ht_fail(HT_ERR_MEMORY, "out of memory");
 }
 
-static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_options *o, int distribution,
-                         ht_calibration *c)
+static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_options *o, ht_calibration *c)
 {
     ht_session *session = NULL;
     ht_trajectory trajectory = {0};
@@ -195,7 +179,8 @@ static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_op
         status = HT_ERR_MEMORY;
     if (status)
         return status;
-    ht_distribution_counts((ht_distribution)distribution, trajectory.n, o->timesteps, o->per_step, o->seed, counts);
+    ht_distribution_counts((ht_distribution)ht_distribution_find(o->distribution), trajectory.n, o->timesteps,
+                           o->per_step, o->seed, counts);
     status = ht_session_open(model, &how, &session);
     if (!status)
         status = ht_calibration_collect(arena, session, o, &trajectory, counts, c);
@@ -208,16 +193,19 @@ ht_status ht_calibration_make(ht_arena *arena, ht_model *model, const ht_calibra
 {
     ht_calibrate_options o = options ? *options : (ht_calibrate_options){0};
     observer watch = {.options = &o, .calibration = calibration};
-    int distribution = 0;
     *calibration = (ht_calibration){0};
-    ht_status status = check(model, &o, &distribution);
+    ht_status status = ht_calibrate_check(&o);
+    if (!status)
+        status = check_model(model);
+    ht_settings_fill(ht_calibrate_settings, &o);
+    o.batch = o.batch ? o.batch : DEFAULT_BATCH;
+    o.spacing = o.spacing ? o.spacing : ht_spacing_name((int)model->schedule.timestep_spacing);
     if (!status)
         status = ht_model_identity(arena, model, &calibration->model);
     if (!status)
-        status = describe(arena, &o, o.spacing ? o.spacing : ht_spacing_name((int)model->schedule.timestep_spacing),
-                          calibration);
+        status = describe(arena, &o, calibration);
     if (!status)
-        status = collect(arena, model, &o, distribution, calibration);
+        status = collect(arena, model, &o, calibration);
     int images = 0;
     for (int g = 0; !status && g < calibration->groups; g++)
         images = calibration->counts[g] > images ? calibration->counts[g] : images;

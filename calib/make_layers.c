@@ -10,6 +10,7 @@ typedef struct workshop {
     ht_quantizer *q;
     const int *order; /* [n]: largest layers first, so that no thread is left with one at the end */
     atomic_int next;
+    atomic_bool stopping; /* the caller wants no more, or a layer failed */
     pthread_mutex_t lock; /* of what follows */
     ht_status status;
     char message[512];
@@ -22,8 +23,29 @@ bool ht_quantizer_may_widen(const ht_quantizer *q, int i)
            strcmp(q->scheme.low.name, q->scheme.wide.name) != 0;
 }
 
-static ht_status make_one(ht_quantizer *q, int i, const ht_format *format, ht_made *made)
+/* A thread at work: callbacks come from the caller's own. */
+typedef struct worker {
+    workshop *shop;
+    bool tells;
+} worker;
+
+static bool wants_stop(void *user)
 {
+    const worker *me = user;
+    workshop *w = me->shop;
+    if (me->tells && !atomic_load(&w->stopping)) {
+        pthread_mutex_lock(&w->lock);
+        int done = w->done;
+        pthread_mutex_unlock(&w->lock);
+        if (ht_quantizer_advance(w->q, HT_SHARE_MAKE, done, w->q->products.n))
+            atomic_store(&w->stopping, true);
+    }
+    return atomic_load(&w->stopping);
+}
+
+static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *made)
+{
+    ht_quantizer *q = me->shop->q;
     ht_layer_request r = {.product = &q->products.product[i],
                           .format = format,
                           .input = q->choices[i].float_input ? NULL : &q->scheme.input,
@@ -35,57 +57,70 @@ static ht_status make_one(ht_quantizer *q, int i, const ht_format *format, ht_ma
                           .percentile = q->options->percentile,
                           .groups = q->options->groups,
                           .calibration = &q->calibration};
+    r.rounding.stop = wants_stop;
+    r.rounding.user = me;
     if (format->grid.bits == 8) /* finer scales gain nothing at 8 bits */
         r.rounding.candidates = 0;
     return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
 }
 
 /* At the scheme's width: of two formats the one that errs less. */
-static ht_status make_low(ht_quantizer *q, int i)
+static ht_status make_low(worker *me, int i)
 {
+    ht_quantizer *q = me->shop->q;
     ht_made other;
-    ht_status status = make_one(q, i, &q->scheme.low, &q->low[i]);
+    ht_status status = make_one(me, i, &q->scheme.low, &q->low[i]);
     if (status || !q->scheme.other.name[0])
         return status;
-    status = make_one(q, i, &q->scheme.other, &other);
+    status = make_one(me, i, &q->scheme.other, &other);
     if (!status && other.error.after < q->low[i].error.after)
         q->low[i] = other;
     return status;
 }
 
-static ht_status make(ht_quantizer *q, int i)
+static ht_status make(worker *me, int i)
 {
+    ht_quantizer *q = me->shop->q;
     ht_status status = HT_OK;
     if (q->choices[i].width == HT_WIDTH_LOW)
-        status = make_low(q, i);
+        status = make_low(me, i);
     if (!status && (q->choices[i].width == HT_WIDTH_WIDE || ht_quantizer_may_widen(q, i) || q->choices[i].may_cache))
-        status = make_one(q, i, &q->scheme.wide, &q->wide[i]);
+        status = make_one(me, i, &q->scheme.wide, &q->wide[i]);
     return status;
 }
 
 /* Returns whether to go on. */
-static bool finish(workshop *w, ht_status status, bool tells)
+static bool finish(worker *me, ht_status status)
 {
+    workshop *w = me->shop;
     pthread_mutex_lock(&w->lock);
     w->done++;
-    if (!status && tells && ht_quantizer_advance(w->q, HT_SHARE_MAKE, w->done, w->q->products.n))
-        status = ht_fail(HT_ERR_CANCELLED, "quantization was cancelled");
     if (status && !w->status) {
         w->status = status;
         strncpy(w->message, ht_error_message(), sizeof w->message - 1);
     }
-    bool go_on = !w->status;
     pthread_mutex_unlock(&w->lock);
-    return go_on;
+    if (status)
+        atomic_store(&w->stopping, true);
+    return !wants_stop(me);
 }
 
 static void work(void *argument, const ht_team *team)
 {
-    workshop *w = argument;
+    worker me = {.shop = argument, .tells = !team->thread};
+    const workshop *w = me.shop;
     int n = w->q->products.n;
-    for (int nth = atomic_fetch_add(&w->next, 1); nth < n; nth = atomic_fetch_add(&w->next, 1))
-        if (!finish(w, make(w->q, w->order[nth]), !team->thread)) /* callbacks come from the caller's own thread */
+    for (int nth = atomic_fetch_add(&me.shop->next, 1); nth < n; nth = atomic_fetch_add(&me.shop->next, 1))
+        if (!finish(&me, make(&me, w->order[nth])))
             return;
+}
+
+/* A layer that was stopped because another failed says so later than that one, or not. */
+static ht_status outcome_of(const workshop *w)
+{
+    if (w->status && w->status != HT_ERR_CANCELLED)
+        return ht_fail(w->status, "%s", w->message);
+    return atomic_load(&w->stopping) ? ht_fail(HT_ERR_CANCELLED, "quantization was cancelled") : HT_OK;
 }
 
 static const int *by_size(ht_arena *arena, const ht_products *p)
@@ -117,5 +152,5 @@ ht_status ht_quantizer_make(ht_quantizer *q)
     pthread_mutex_destroy(&w.lock);
     ht_crew_close(crew);
     q->before += HT_SHARE_MAKE;
-    return w.status ? ht_fail(w.status, "%s", w.message) : HT_OK;
+    return outcome_of(&w);
 }

@@ -52,13 +52,12 @@ static bool follows(const ht_op *op, const ht_value *first)
 static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, ht_model_product *p)
 {
     const ht_value *w = op->in[HT_IN_WEIGHT], *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
-    size_t n = strlen(w->name), end = strlen(".weight");
     *p = (ht_model_product){.role = role_of(g, op),
                             .weight = w->data,
                             .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
                             .weights = ht_value_count(w),
                             .macs = ht_op_macs(op)};
-    p->name = ht_sprintf(arena, "%.*s", (int)(n > end && !strcmp(w->name + n - end, ".weight") ? n - end : n), w->name);
+    p->name = ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(w->name), w->name);
     return p->name ? HT_OK : HT_ERR_MEMORY;
 }
 

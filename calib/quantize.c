@@ -15,6 +15,7 @@
 #include "calib/identity.h"
 #include "calib/quantizer.h"
 #include "calib/save.h"
+#include "calib/settings.h"
 
 enum { WINDOWS = 64, CANDIDATES = 3, BLOCK_SAMPLES = 160, BATCH = 16 };
 
@@ -39,60 +40,28 @@ static int on_moments(void *user, int64_t done, int64_t total)
 
 /* ---- options ---- */
 
-static ht_status find_name(const char *what, int found, const char *name, const char *known)
+/* With defaults in the place of what was left out; what the caller gave for bits stays: 0 is the default where it can
+ * be had. */
+static ht_status take_options(ht_quantizer *q, const ht_quantize_options *given)
 {
-    return found >= 0 ? HT_OK : ht_fail(HT_ERR_ARGUMENT, "no %s is called \"%s\"; there are %s", what, name, known);
-}
-
-static ht_status check_numbers(const ht_quantize_options *o)
-{
-    if (o->groups < 0)
-        return ht_fail(HT_ERR_ARGUMENT, "%d groups of timesteps; wanted 1 or more, 0 for all", o->groups);
-    if (!(o->percentile >= 0 && o->percentile <= 100))
-        return ht_fail(HT_ERR_ARGUMENT, "percentile %g; wanted above 0 and at most 100", o->percentile);
-    if (o->blocks < 0)
-        return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
-                       o->blocks);
-    if (o->batch < 0 || o->batch > 65536)
-        return ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
-    if (o->threads < 0 || o->threads > 1024)
-        return ht_fail(HT_ERR_ARGUMENT, "threads %d is out of range; wanted 0 (all) to 1024", o->threads);
-    if (o->dynamic && o->no_split)
-        return ht_fail(HT_ERR_ARGUMENT, "dynamic scales of a concatenation's inputs need a layer of two parts: leave "
-                                        "out dynamic, or no_split");
-    return HT_OK;
-}
-
-static ht_status check_options(ht_quantizer *q)
-{
-    const ht_quantize_options *o = q->options;
-    const char *scale = o->scale ? o->scale : "mse", *rounding = o->rounding ? o->rounding : "gptq+descent",
-               *observer = o->observer ? o->observer : "minmax";
-    int scale_found = ht_scale_method_find(scale), observer_found = ht_scale_method_find(observer),
-        rounding_found = ht_rounding_find(rounding);
-    ht_status status = ht_scheme_make(o, &q->scheme);
+    static const ht_quantize_options defaults;
+    q->given = given ? *given : defaults;
+    q->options = &q->given;
+    ht_status status = ht_quantize_check(q->options);
+    ht_settings_fill(ht_quantize_settings, &q->given);
     if (!status)
-        status = find_name("search for scales", scale_found, scale, "standard, minmax, percentile, mse, l2.4");
-    if (!status)
-        status = find_name("observer", observer_found, observer, "minmax, percentile, mse, l2.4");
-    if (!status)
-        status = find_name("rounding", rounding_found, rounding, "nearest, gptq, descent, gptq+descent, adaround");
-    if (!status && !(o->bits == 0 || (o->bits >= 1 && o->bits <= 16)))
-        status = ht_fail(HT_ERR_ARGUMENT, "a budget of %g bits a weight; wanted 1 to 16", o->bits);
-    if (!status)
-        status = check_numbers(o);
-    if (!status && o->dynamic && !q->scheme.float_inputs && !q->scheme.input.asymmetric)
-        status =
-            ht_fail(HT_ERR_ARGUMENT, "dynamic scales of inputs as %s; wanted uint2 to uint8", q->scheme.input.name);
-    if (!status && q->model->layers.n)
-        status = ht_fail(HT_ERR_ARGUMENT, "%s: is quantized already; quantize the model of floats it was made of",
-                         q->model->path);
-    q->rounding = (ht_round_options){.method = (ht_rounding)rounding_found,
-                                     .scale = (ht_scale_method)scale_found,
-                                     .percentile = o->percentile,
+        status = ht_scheme_make(q->options, &q->scheme);
+    if (status)
+        return status;
+    if (q->model->layers.n)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: is quantized already; quantize the model of floats it was made of",
+                       q->model->path);
+    q->rounding = (ht_round_options){.method = (ht_rounding)ht_rounding_find(q->options->rounding),
+                                     .scale = (ht_scale_method)ht_scale_method_find(q->options->scale),
+                                     .percentile = q->options->percentile,
                                      .candidates = CANDIDATES};
-    q->observer = (ht_scale_method)observer_found;
-    return status;
+    q->observer = (ht_scale_method)ht_scale_method_find(q->options->observer);
+    return HT_OK;
 }
 
 /* ---- what is there, and what it sees ---- */
@@ -147,24 +116,47 @@ static ht_status check_finite(const ht_model_product *p)
     return HT_OK;
 }
 
-/* A scheme that a layer cannot take, and weights that are no numbers, are refused before the work. */
-static ht_status check_layers(const ht_quantizer *q)
+/* Bits of product i, scales included, in a format. */
+static ht_status measure_bits(const ht_quantizer *q, int i, const ht_format *format, double *bits)
 {
+    const ht_model_product *p = &q->products.product[i];
+    int parts = p->parts[1] && !q->options->no_split && !q->choices[i].float_input ? 2 : 1;
+    size_t out = (size_t)p->weight->shape[0], all = (size_t)(p->parts[0] + p->parts[1]);
     ht_status status = HT_OK;
-    for (int i = 0; !status && i < q->products.n; i++) {
-        const ht_model_product *p = &q->products.product[i];
-        size_t out = (size_t)p->weight->shape[0], parts = p->parts[1] && !q->options->no_split ? 2 : 1;
-        status = check_finite(p);
-        for (size_t part = 0; !status && q->choices[i].width == HT_WIDTH_LOW && part < parts; part++) {
-            size_t channels = parts == 2 ? (size_t)p->parts[part] : (size_t)(p->parts[0] + p->parts[1]);
-            ht_format_sizes sizes;
-            ht_matrix m = {.name = p->name,
-                           .out = out,
-                           .in = p->weight->count / out / (size_t)(p->parts[0] + p->parts[1]) * channels};
-            status = ht_format_measure(&q->scheme.low, &m, &sizes);
-        }
+    *bits = 0;
+    for (int part = 0; !status && part < parts; part++) {
+        size_t channels = parts == 2 ? (size_t)p->parts[part] : all;
+        ht_format_sizes sizes;
+        ht_matrix m = {.name = p->name, .out = out, .in = p->weight->count / out / all * channels};
+        status = ht_format_measure(format, &m, &sizes);
+        if (!status)
+            *bits += 8 * (double)(sizes.code_bytes + sizes.scale_bytes);
     }
     return status;
+}
+
+/* A scheme that a layer cannot take, weights that are no numbers, and a budget that cannot be kept are refused before
+ * the work. */
+static ht_status check_layers(const ht_quantizer *q)
+{
+    double bits = 0, weights = 0, budget = q->options->bits;
+    for (int i = 0; i < q->products.n; i++) {
+        const ht_model_product *p = &q->products.product[i];
+        double of_layer = ht_dtype_bits(p->weight->dtype) * (double)p->weights;
+        ht_status status = check_finite(p);
+        if (!status && q->choices[i].width != HT_WIDTH_FLOAT)
+            status =
+                measure_bits(q, i, q->choices[i].width == HT_WIDTH_LOW ? &q->scheme.low : &q->scheme.wide, &of_layer);
+        if (status)
+            return status;
+        bits += of_layer;
+        weights += (double)p->weights;
+    }
+    if (budget > 0 && budget < bits / weights)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "%g bits a weight on average cannot be kept: %s of the layers \"%s\" takes %.4f at least",
+                       budget, q->options->scheme, q->scheme.layers, ceil(bits / weights * 1e4) / 1e4);
+    return HT_OK;
 }
 
 static ht_status gather_moments(ht_quantizer *q)
@@ -185,20 +177,36 @@ static ht_status gather_moments(ht_quantizer *q)
 
 /* ---- the end ---- */
 
+/* Formats by their names, and the bits that came out, in the place of what was asked for. */
 static json_t *describe(const ht_quantizer *q, const char *hash)
 {
-    const ht_quantize_options *o = q->options;
     json_error_t error;
     json_t *calibration = json_loads(q->calibration.settings, 0, &error);
-    return json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:f, s:s, s:s, s:s, s:s, s:i, s:i, s:b, s:b, s:s, s:I, s:o}",
-                     "quant_method", "halftone", "version", ht_version(), "scheme", o->scheme ? o->scheme : "w4a8",
-                     "layers", q->scheme.layers, "weights", q->scheme.low.name, "inputs",
-                     q->scheme.float_inputs ? "float" : q->scheme.input.name, "bits", ht_quantizer_bits(q), "scale",
-                     ht_scale_method_name(q->rounding.scale), "rounding", ht_rounding_name(q->rounding.method),
-                     "observer", ht_scale_method_name(q->observer), "temporal", o->temporal ? o->temporal : "cache",
-                     "groups", o->groups, "blocks", o->blocks, "dynamic", o->dynamic, "split", !o->no_split,
-                     "source_sha256", hash, "seed", (json_int_t)o->seed, "calibration",
-                     calibration ? calibration : json_object());
+    json_t *how = json_pack("{s:s, s:s}", "quant_method", "halftone", "version", ht_version());
+    json_t *settings = ht_settings_json(ht_quantize_settings, q->options);
+    json_t *made = json_pack("{s:s, s:s, s:f, s:s, s:o}", "weights", q->scheme.low.name, "inputs",
+                             q->scheme.float_inputs ? "float" : q->scheme.input.name, "bits", ht_quantizer_bits(q),
+                             "source_sha256", hash, "calibration", calibration ? calibration : json_object());
+    int failed = !how || !settings || !made || json_object_update(how, settings) || json_object_update(how, made);
+    json_decref(settings);
+    json_decref(made);
+    if (failed) {
+        json_decref(how);
+        return NULL;
+    }
+    return how;
+}
+
+/* What was cached because quantizing disturbed it is known only now. */
+static ht_status check_budget(const ht_quantizer *q)
+{
+    double bits = ht_quantizer_bits(q);
+    if (q->options->bits > 0 && bits > q->options->bits + 1e-9)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "%g bits a weight on average cannot be kept: with the features that temporal \"%s\" keeps in 8 "
+                       "bits they are %.4f",
+                       q->options->bits, q->options->temporal, ceil(bits * 1e4) / 1e4);
+    return HT_OK;
 }
 
 /* What is saved, one after the other; codes are those of q. */
@@ -231,8 +239,6 @@ static ht_status reconstruct_blocks(ht_quantizer *q)
     const char *hash = NULL;
     ht_status status = ht_model_identity(q->arena, q->model, &hash);
     json_t *how = status ? NULL : describe(q, hash);
-    json_object_set_new(how, "percentile",
-                        json_real(o->percentile)); /* what else the layers depend on shows in scales */
     char *identity = how ? json_dumps(how, JSON_COMPACT) : NULL;
     ht_blocks_options options = {.iterations = o->blocks,
                                  .samples = BLOCK_SAMPLES,
@@ -267,39 +273,49 @@ static ht_status save(ht_quantizer *q, const char *path)
     return status;
 }
 
+/* The way, from the options to the folder. */
+static ht_status make_model(ht_quantizer *q, const char *path)
+{
+    ht_status status = list_products(q);
+    if (!status)
+        status = check_layers(q);
+    if (!status)
+        status = calibrate(q);
+    if (!status)
+        status = gather_moments(q);
+    if (!status)
+        status = ht_quantizer_make(q);
+    if (!status)
+        status = ht_quantizer_choose(q);
+    if (!status)
+        status = check_budget(q);
+    if (!status)
+        status = collect(q);
+    if (!status && q->options->blocks)
+        status = reconstruct_blocks(q);
+    if (!status)
+        status = save(q, path);
+    if (!status && q->options->blocks)
+        unlink(q->unfinished);
+    return status;
+}
+
 ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const char *path)
 {
-    static const ht_quantize_options defaults;
-    ht_quantizer q = {.model = model, .options = options ? options : &defaults};
-    ht_status status = check_options(&q);
+    ht_quantizer q = {.model = model};
+    ht_save_claim claim;
+    ht_status status = take_options(&q, options);
     if (!status)
-        status = ht_save_check(path);
-    if (!status && !(q.arena = ht_arena_create()))
+        status = ht_save_claim_folder(path, &claim);
+    if (status)
+        return status;
+    if (!(q.arena = ht_arena_create()) || !(q.unfinished = name_unfinished(q.arena, path)))
         status = HT_ERR_MEMORY;
-    if (!status && !(q.unfinished = name_unfinished(q.arena, path)))
-        status = HT_ERR_MEMORY;
     if (!status)
-        status = list_products(&q);
-    if (!status)
-        status = check_layers(&q);
-    if (!status)
-        status = calibrate(&q);
-    if (!status)
-        status = gather_moments(&q);
-    if (!status)
-        status = ht_quantizer_make(&q);
-    if (!status)
-        status = ht_quantizer_choose(&q);
-    if (!status)
-        status = collect(&q);
-    if (!status && q.options->blocks)
-        status = reconstruct_blocks(&q);
-    if (!status)
-        status = save(&q, path);
-    if (!status && q.options->blocks)
-        unlink(q.unfinished);
+        status = make_model(&q, path);
     for (int i = 0; q.arenas && i < q.products.n; i++)
         ht_arena_free(q.arenas[i]);
     ht_arena_free(q.arena);
+    ht_save_release(&claim, path);
     return status;
 }

@@ -22,6 +22,7 @@ typedef struct ht_quantizer {
     ht_arena *arena;
     ht_arena **arenas; /* [n]: of each layer, which threads make side by side */
     ht_model *model;
+    ht_quantize_options given; /* with defaults */
     const ht_quantize_options *options;
     ht_scheme scheme;
     ht_round_options rounding;

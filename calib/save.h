@@ -4,12 +4,22 @@
 
 #include "sampler/model.h"
 
-/* HT_ERR_ARGUMENT if path exists and is anything but an empty folder, or its parent does not exist: to be asked before
- * the work. */
-ht_status ht_save_check(const char *path);
+/* A place for a model folder, kept from other processes. */
+typedef struct ht_save_claim {
+    int lock;
+    bool made; /* the empty folder there is ours */
+} ht_save_claim;
 
-/* Write a model folder with these layers in the place of their weights, and all else as it is in model.  how: the
- * object `quantization_config`, borrowed.  The folder appears under its name when it is whole. */
+/* To be asked before the work.  HT_ERR_ARGUMENT if path is there and anything but an empty folder, or another process
+ * has claimed it; HT_ERR_IO if nothing can be written there.  Until ht_save_release an empty folder is there. */
+ht_status ht_save_claim_folder(const char *path, ht_save_claim *claim);
+
+/* Removes the empty folder, if the claim made it and nothing was saved. */
+void ht_save_release(ht_save_claim *claim, const char *path);
+
+/* Write a model folder with these layers in the place of their weights, and all else as it is in model; other parts of
+ * a pipeline are linked or copied (core/copy.h).  how: the object `quantization_config`, borrowed.  The folder appears
+ * under its name when it is whole. */
 ht_status ht_save_quantized(const ht_model *model, const ht_layers *layers, const json_t *how, const char *path);
 
 #endif

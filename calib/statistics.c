@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "core/elementary.h"
+
 enum { MANTISSA_SHIFT = 23 - 4 }; /* HT_BINS_PER_OCTAVE = 2^4 bins an octave */
 
 static const float SMALLEST = 0x1p-14f; /* 2^HT_FIRST_OCTAVE */
@@ -62,6 +64,19 @@ void ht_input_statistics_merge(ht_input_statistics *s, const ht_input_statistics
         add(&s->bin[i], other->bin[i]);
 }
 
+bool ht_input_statistics_agree(const ht_input_statistics *s)
+{
+    int first = 0, last = HT_BINS - 1;
+    while (first < HT_BINS && !s->bin[first])
+        first++;
+    while (last > first && !s->bin[last])
+        last--;
+    if (first == HT_BINS) /* nothing was counted */
+        return false;
+    return (s->low < 0 ? first == bin_of(s->low) : first >= HT_SIDE) &&
+           (s->high > 0 ? last == bin_of(s->high) : last <= HT_SIDE);
+}
+
 /* The magnitude below which a share of all values lies, to half a bin. */
 static float percentile_of(const ht_input_statistics *s, double percentile)
 {
@@ -88,7 +103,7 @@ static double error_of(const ht_input_statistics *s, const ht_block *b, double p
         double step = (double)b->scale * (double)b->grid.unit;
         if (!b->grid.exponent_bits && e <= step / 2 && fabs(x) / (2.0 * HT_BINS_PER_OCTAVE) > step / 4)
             e = step / sqrt(12.0);
-        sum += s->bin[i] * (power == 2 ? e * e : pow(e, power));
+        sum += s->bin[i] * (power == 2 ? e * e : ht_pow(e, power));
     }
     return sum;
 }

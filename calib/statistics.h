@@ -21,6 +21,9 @@ bool ht_input_statistics_count(ht_input_statistics *s, size_t n, const float *x)
 /* s += other; counts saturate. */
 void ht_input_statistics_merge(ht_input_statistics *s, const ht_input_statistics *other);
 
+/* Whether ends and counts can be of the same values: there are some, and the outermost are where the ends are. */
+bool ht_input_statistics_agree(const ht_input_statistics *s);
+
 /* The step and zero point of a format of codes for such an input (the format's grid, min-max of the range chosen):
  * standard and minmax take the ends; percentile cuts both at that of |x|; mse and l2.4 try both ends at 100 .. 21 % and
  * take the pair with the least sum of |x - q(x)|^p, a bin counting as its middle. */

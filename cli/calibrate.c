@@ -4,39 +4,40 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/job.h"
 #include "cli/output.h"
 #include "cli/progress.h"
 #include "cli/text.h"
 
 typedef struct calibrate_settings {
-    const char *model, *output, *component, *distribution, *spacing;
-    int64_t steps, timesteps, per_step, batch, threads;
-    uint64_t seed;
+    const char *model, *output, *component;
+    ht_calibrate_options options;
     bool quiet, json;
 } calibrate_settings;
 
-#define AT(member) .at = offsetof(calibrate_settings, member)
+#define AT(member)     .at = offsetof(calibrate_settings, member)
+#define OPTION(member) AT(options.member)
 
 /* clang-format off */
 static const option calibrate_options[] = {
     {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model of floats: its folder"},
     {.name = "output", .letter = 'o', .required = true, .argument = "CALIB.safetensors", .type = OPTION_TEXT, AT(output),
      .help = "gets the calibration set and the statistics"},
-    {.name = "distribution", .argument = "NAME", .type = OPTION_CHOICE, AT(distribution), .choices = "uniform|quad|normal|all|one",
+    {.name = "distribution", .argument = "NAME", .type = OPTION_CHOICE, OPTION(distribution), .choices = "uniform|quad|normal|all|one",
      .initial = "uniform", .record = "Distribution", .help = "of the timesteps that give samples"},
-    {.name = "timesteps", .argument = "N", .type = OPTION_INT, AT(timesteps), .min = 1, .max = 1000, .initial = "20",
+    {.name = "timesteps", .argument = "N", .type = OPTION_COUNT, OPTION(timesteps), .min = 1, .max = 1000, .initial = "20",
      .record = "Timesteps", .help = "how many of them"},
-    {.name = "per-step", .letter = 'n', .argument = "N", .type = OPTION_INT, AT(per_step), .min = 1, .max = 65536, .initial = "16",
+    {.name = "per-step", .letter = 'n', .argument = "N", .type = OPTION_COUNT, OPTION(per_step), .min = 1, .max = 65536, .initial = "16",
      .record = "Per-step", .help = "samples at each"},
-    {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "40",
+    {.name = "steps", .argument = "N", .type = OPTION_COUNT, OPTION(steps), .min = 1, .max = 100000, .initial = "40",
      .record = "Steps", .help = "of the sampler (DDIM, deterministic) that makes them"},
-    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing),
+    {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, OPTION(spacing),
      .choices = "leading|trailing|linspace|uniform|quad|adm", .record = "Spacing", .help = "of its timesteps; default: the model's own"},
-    {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed", .help = "of its noise"},
+    {.name = "seed", .argument = "N", .type = OPTION_SEED, OPTION(seed), .initial = "0", .record = "Seed", .help = "of its noise"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
-    {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16",
+    {.name = "batch", .argument = "N", .type = OPTION_COUNT, OPTION(batch), .min = 1, .max = 4096, .initial = "16",
      .help = "images evaluated at once; same result with any"},
-    {.name = "threads", .argument = "N", .type = OPTION_INT, AT(threads), .max = 1024, .initial = "0",
+    {.name = "threads", .argument = "N", .type = OPTION_COUNT, OPTION(threads), .max = 1024, .initial = "0",
      .help = "threads; 0: all processors; same result with any"},
     {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no progress, no summary"},
     {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object about what was made"},
@@ -64,42 +65,30 @@ static int print_made(const calibrate_settings *s, double seconds)
     return EXIT_SUCCESS;
 }
 
-static int calibrate(const calibrate_settings *s, ht_model *model)
+static int calibrate(const void *settings, ht_model *model)
 {
+    const calibrate_settings *s = settings;
+    int refused = output_check_file(s->output);
+    if (refused)
+        return refused;
     progress bar = {.quiet = s->quiet};
-    ht_calibrate_options options = {.steps = (int)s->steps,
-                                    .spacing = s->spacing,
-                                    .distribution = s->distribution,
-                                    .timesteps = (int)s->timesteps,
-                                    .per_step = (int)s->per_step,
-                                    .seed = s->seed,
-                                    .batch = (int)s->batch,
-                                    .threads = (int)s->threads,
-                                    .progress = on_evaluation,
-                                    .user = &bar};
+    ht_calibrate_options options = s->options;
+    options.progress = on_evaluation;
+    options.user = &bar;
     double start = seconds_now();
     progress_begin(&bar, "calibrating", 0);
     ht_status status = ht_calibrate(model, &options, s->output);
     progress_end(&bar);
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %s was not written", s->output);
-        return 128 + interrupt_signal();
-    }
-    return status ? report_failure() : print_made(s, seconds_now() - start);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, seconds_now() - start);
 }
 
 static int run_calibrate(const void *settings)
 {
     const calibrate_settings *s = settings;
-    ht_model *model;
-    interrupt_watch();
-    if (ht_model_open(s->model, s->component, &model))
-        return report_failure();
-    int code = output_check_file(s->output);
-    if (!code)
-        code = calibrate(s, model);
-    ht_model_close(model);
-    return code;
+    if (ht_calibrate_check(&s->options))
+        return options_wrong(&calibrate_command, "%s", ht_error_message());
+    return job_run(s->model, s->component, calibrate, s);
 }
 
 const command calibrate_command = {

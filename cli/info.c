@@ -210,9 +210,25 @@ static void print_calibration(const char *path, const json_t *c)
     free(settings);
 }
 
+/* All options but --json are of models. */
+static int check_calibration_options(const info_settings *settings)
+{
+    char given[OPTION_MAX_TEXT];
+    for (const option *o = info_options; !option_is_last(o); o++)
+        if (o->name && strcmp(o->name, "json") != 0 &&
+            strcmp(option_text(o, settings, given), o->initial ? o->initial : "") != 0)
+            return options_wrong(&info_command,
+                                 "--%s is for models, and %.1000s is a file: a calibration takes --json alone", o->name,
+                                 settings->model);
+    return -1;
+}
+
 static int info_calibration(const info_settings *o)
 {
     char *text;
+    int code = check_calibration_options(o);
+    if (code >= 0)
+        return code;
     if (ht_calibration_json(o->model, &text))
         return report_failure();
     json_t *object = json_loads(text, 0, NULL);

@@ -108,6 +108,16 @@ static bool read_int(const char *text, double min, double max, int64_t *value, c
     return true;
 }
 
+static bool read_count(const char *text, double min, double max, int *value)
+{
+    int64_t v;
+    const char *end;
+    if (!read_int(text, min, max, &v, &end) || *end)
+        return false;
+    *value = (int)v;
+    return true;
+}
+
 static bool read_seed(const char *text, uint64_t *value)
 {
     char *stop;
@@ -188,6 +198,11 @@ static bool read_value(const option *o, const char *text, void *settings)
     case OPTION_FLAG:
         *(bool *)at = true;
         return true;
+    case OPTION_SWITCH:
+        *(int *)at = 1;
+        return true;
+    case OPTION_COUNT:
+        return read_count(text, o->min, o->max, at);
     case OPTION_INT:
         return read_int(text, o->min, o->max, at, &end) && !*end;
     case OPTION_SEED:
@@ -218,6 +233,7 @@ static const char *describe_values(const option *o, char *buffer, size_t size)
 {
     switch (o->type) {
     case OPTION_INT:
+    case OPTION_COUNT:
         snprintf(buffer, size, "a whole number from %.0f to %.0f", o->min, o->max);
         break;
     case OPTION_SEED:
@@ -283,7 +299,7 @@ static const option *find_option(const command *c, const char *argument)
 static int parse_option(const command *c, cursor *at, const char *argument, const option *o, void *settings)
 {
     const char *value = argument[1] == '-' ? strchr(argument, '=') : NULL;
-    if (o->type == OPTION_FLAG) {
+    if (o->type == OPTION_FLAG || o->type == OPTION_SWITCH) {
         if (value)
             return options_wrong(c, "--%s takes no value", o->name);
     } else if (value) {
@@ -429,6 +445,12 @@ const char *option_text(const option *o, const void *settings, char *buffer)
     switch (o->type) {
     case OPTION_FLAG:
         return strcpy(buffer, *(const bool *)at ? "true" : "");
+    case OPTION_SWITCH:
+        return strcpy(buffer, *(const int *)at ? "true" : "");
+    case OPTION_COUNT:
+        if (o->initial || *(const int *)at)
+            snprintf(buffer, OPTION_MAX_TEXT, "%d", *(const int *)at);
+        break;
     case OPTION_INT:
         if (o->initial || *(const int64_t *)at)
             snprintf(buffer, OPTION_MAX_TEXT, "%" PRId64, *(const int64_t *)at);
@@ -437,7 +459,7 @@ const char *option_text(const option *o, const void *settings, char *buffer)
         snprintf(buffer, OPTION_MAX_TEXT, "%" PRIu64, *(const uint64_t *)at);
         break;
     case OPTION_REAL:
-        if (!isnan(*(const double *)at))
+        if (!isnan(*(const double *)at) && (o->initial || *(const double *)at != 0))
             real_text(*(const double *)at, buffer);
         break;
     case OPTION_INTS:
@@ -466,6 +488,8 @@ static json_t *value_json(const option *o, const void *settings)
         return json_null();
     if (o->type == OPTION_INT)
         return json_integer(*(const int64_t *)at);
+    if (o->type == OPTION_COUNT)
+        return json_integer(*(const int *)at);
     if (o->type == OPTION_REAL)
         return json_real(*(const double *)at);
     if (o->type == OPTION_SEED && *(const uint64_t *)at <= UINT64_C(1)

@@ -30,7 +30,9 @@ typedef struct option_size {
  * neither is "nan". */
 typedef enum option_type {
     OPTION_FLAG,   /* bool; takes no value */
+    OPTION_SWITCH, /* int, as in the library's options; takes no value */
     OPTION_INT,    /* int64_t in [min, max] */
+    OPTION_COUNT,  /* int in [min, max], as in the library's options */
     OPTION_SEED,   /* uint64_t */
     OPTION_REAL,   /* double in [min, max] */
     OPTION_TEXT,   /* const char *, not empty */

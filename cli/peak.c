@@ -20,63 +20,41 @@
 
 enum { CHAINS = 14, ROUNDS = 2000000, REPEATS = 5 };
 
+/* clang-format off */
 /* The chains are named one by one: with an array, gcc at -O2 keeps them in memory and the figure is four times too low.
  */
-#define EACH_CHAIN(DO) DO(0) DO(1) DO(2) DO(3) DO(4) DO(5) DO(6) DO(7) DO(8) DO(9) DO(10) DO(11) DO(12) DO(13)
+#define EACH_CHAIN(DO, by)                                                                                             \
+    DO(0, by) DO(1, by) DO(2, by) DO(3, by) DO(4, by) DO(5, by) DO(6, by)                                              \
+    DO(7, by) DO(8, by) DO(9, by) DO(10, by) DO(11, by) DO(12, by) DO(13, by)
+/* clang-format on */
+#define START(i, number) x##i = number(i);
+#define STEP(i, step)    x##i = step(x##i, a, b);
+#define SUM(i, add)      sum = add(sum, x##i);
 
-__attribute__((target("avx512f"))) static float loop_avx512(int64_t rounds)
-{
-    const __m512 a = _mm512_set1_ps(0.999f), b = _mm512_set1_ps(0.001f);
-#define START(i) __m512 x##i = _mm512_set1_ps((float)i);
-#define STEP(i)  x##i = _mm512_fmadd_ps(x##i, a, b);
-#define SUM(i)   sum = _mm512_add_ps(sum, x##i);
-    EACH_CHAIN(START)
-    while (rounds-- > 0) {
-        EACH_CHAIN(STEP)
+/* name(rounds): all chains, x = step(x, a, b) each round; in the end their sum, so that none can be left out. */
+#define LOOP(name, isa, vector, number, a_is, b_is, step, add, reduce)                                                 \
+    __attribute__((target(isa))) static float name(int64_t rounds)                                                     \
+    {                                                                                                                  \
+        const vector a = a_is, b = b_is;                                                                               \
+        vector x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13;                                             \
+        (void)a;                                                                                                       \
+        EACH_CHAIN(START, number)                                                                                      \
+        while (rounds-- > 0) {                                                                                         \
+            EACH_CHAIN(STEP, step)                                                                                     \
+        }                                                                                                              \
+        vector sum = number(0);                                                                                        \
+        EACH_CHAIN(SUM, add)                                                                                           \
+        return (float)reduce(sum);                                                                                     \
     }
-    __m512 sum = _mm512_setzero_ps();
-    EACH_CHAIN(SUM)
-    return _mm512_reduce_add_ps(sum);
-#undef START
-#undef STEP
-#undef SUM
-}
 
-__attribute__((target("avx2,fma"))) static float loop_avx2(int64_t rounds)
-{
-    const __m256 a = _mm256_set1_ps(0.999f), b = _mm256_set1_ps(0.001f);
-#define START(i) __m256 x##i = _mm256_set1_ps((float)i);
-#define STEP(i)  x##i = _mm256_fmadd_ps(x##i, a, b);
-#define SUM(i)   sum = _mm256_add_ps(sum, x##i);
-    EACH_CHAIN(START)
-    while (rounds-- > 0) {
-        EACH_CHAIN(STEP)
-    }
-    __m256 sum = _mm256_setzero_ps();
-    EACH_CHAIN(SUM)
-    return _mm256_cvtss_f32(sum);
-#undef START
-#undef STEP
-#undef SUM
-}
+#define SSE2_STEP(x, a, b) _mm_add_ps(_mm_mul_ps(x, a), b)
 
-static float loop_sse2(int64_t rounds)
-{
-    const __m128 a = _mm_set1_ps(0.999f), b = _mm_set1_ps(0.001f);
-#define START(i) __m128 x##i = _mm_set1_ps((float)i);
-#define STEP(i)  x##i = _mm_add_ps(_mm_mul_ps(x##i, a), b);
-#define SUM(i)   sum = _mm_add_ps(sum, x##i);
-    EACH_CHAIN(START)
-    while (rounds-- > 0) {
-        EACH_CHAIN(STEP)
-    }
-    __m128 sum = _mm_setzero_ps();
-    EACH_CHAIN(SUM)
-    return _mm_cvtss_f32(sum);
-#undef START
-#undef STEP
-#undef SUM
-}
+LOOP(loop_avx512, "avx512f", __m512, _mm512_set1_ps, _mm512_set1_ps(0.999f), _mm512_set1_ps(0.001f), _mm512_fmadd_ps,
+     _mm512_add_ps, _mm512_reduce_add_ps)
+LOOP(loop_avx2, "avx2,fma", __m256, _mm256_set1_ps, _mm256_set1_ps(0.999f), _mm256_set1_ps(0.001f), _mm256_fmadd_ps,
+     _mm256_add_ps, _mm256_cvtss_f32)
+LOOP(loop_sse2, "sse2", __m128, _mm_set1_ps, _mm_set1_ps(0.999f), _mm_set1_ps(0.001f), SSE2_STEP, _mm_add_ps,
+     _mm_cvtss_f32)
 
 /* ---- 8-bit integers ---- */
 
@@ -106,41 +84,13 @@ __attribute__((target("amx-tile,amx-int8"))) static float loop_amx(int64_t round
     return 0;
 }
 
-__attribute__((target("avx512f,avx512vnni"))) static float loop_avx512vnni(int64_t rounds)
-{
-    const __m512i a = _mm512_set1_epi8(3), b = _mm512_set1_epi8(-2);
-#define START(i) __m512i x##i = _mm512_set1_epi32(i);
-#define STEP(i)  x##i = _mm512_dpbusd_epi32(x##i, a, b);
-#define SUM(i)   sum = _mm512_add_epi32(sum, x##i);
-    EACH_CHAIN(START)
-    while (rounds-- > 0) {
-        EACH_CHAIN(STEP)
-    }
-    __m512i sum = _mm512_setzero_si512();
-    EACH_CHAIN(SUM)
-    return (float)_mm512_reduce_add_epi32(sum);
-#undef START
-#undef STEP
-#undef SUM
-}
+#define AVX2_STEP(x, a, b) _mm256_add_epi32(_mm256_madd_epi16(x, b), x)
+#define FIRST_OF_8(x)      _mm256_extract_epi32(x, 0)
 
-__attribute__((target("avx2"))) static float loop_integers_avx2(int64_t rounds)
-{
-    const __m256i b = _mm256_set1_epi16(-2);
-#define START(i) __m256i x##i = _mm256_set1_epi32(i);
-#define STEP(i)  x##i = _mm256_add_epi32(_mm256_madd_epi16(x##i, b), x##i);
-#define SUM(i)   sum = _mm256_add_epi32(sum, x##i);
-    EACH_CHAIN(START)
-    while (rounds-- > 0) {
-        EACH_CHAIN(STEP)
-    }
-    __m256i sum = _mm256_setzero_si256();
-    EACH_CHAIN(SUM)
-    return (float)_mm256_extract_epi32(sum, 0);
-#undef START
-#undef STEP
-#undef SUM
-}
+LOOP(loop_avx512vnni, "avx512f,avx512vnni", __m512i, _mm512_set1_epi32, _mm512_set1_epi8(3), _mm512_set1_epi8(-2),
+     _mm512_dpbusd_epi32, _mm512_add_epi32, _mm512_reduce_add_epi32)
+LOOP(loop_integers_avx2, "avx2", __m256i, _mm256_set1_epi32, _mm256_set1_epi16(3), _mm256_set1_epi16(-2), AVX2_STEP,
+     _mm256_add_epi32, FIRST_OF_8)
 
 /* ---- which ---- */
 

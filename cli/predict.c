@@ -4,6 +4,7 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/job.h"
 #include "cli/output.h"
 #include "cli/text.h"
 
@@ -50,32 +51,24 @@ static int on_batch(void *user, int64_t done, int64_t total)
     return interrupt_signal();
 }
 
-static int predict(const predict_settings *s, ht_model *model)
+static int predict(const void *settings, ht_model *model)
 {
+    const predict_settings *s = settings;
+    int refused = output_check_file(s->output);
+    if (refused)
+        return refused;
     ht_session_options options = run_session_options(&s->run);
     options.batch = (int)s->batch;
     double start = seconds_now();
     ht_status status = ht_predict_file(model, &options, s->input, s->output, on_batch, NULL);
-    /* the library has no word for a wait that a signal ended: HT_ERR_IO, as from a FIFO that nobody reads */
-    if ((status == HT_ERR_CANCELLED || status == HT_ERR_IO) && interrupt_signal()) {
-        report("interrupted: %s was not written", s->output);
-        return 128 + interrupt_signal();
-    }
-    return status ? report_failure() : print_made(s, seconds_now() - start);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, seconds_now() - start);
 }
 
 static int run_predict(const void *settings)
 {
     const predict_settings *s = settings;
-    ht_model *model;
-    interrupt_watch();
-    if (ht_model_open(s->model, s->component, &model))
-        return report_failure();
-    int code = output_check_file(s->output);
-    if (!code)
-        code = predict(s, model);
-    ht_model_close(model);
-    return code;
+    return job_run(s->model, s->component, predict, s);
 }
 
 const command predict_command = {

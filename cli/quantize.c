@@ -4,52 +4,51 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/job.h"
 #include "cli/progress.h"
 #include "cli/text.h"
 
 typedef struct quantize_settings {
-    const char *model, *output, *component, *calib, *scheme, *weights, *inputs, *layers, *scale, *rounding, *observer,
-        *temporal;
-    double bits, percentile;
-    int64_t groups, blocks, batch, threads;
-    uint64_t seed;
-    bool dynamic, no_split, quiet, json;
+    const char *model, *output, *component;
+    ht_quantize_options options;
+    bool quiet, json;
 } quantize_settings;
 
-#define AT(member) .at = offsetof(quantize_settings, member)
+#define AT(member)     .at = offsetof(quantize_settings, member)
+#define OPTION(member) AT(options.member)
 
 /* clang-format off */
 static const option quantize_options[] = {
     {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model of floats: its folder"},
     {.name = "output", .letter = 'o', .required = true, .argument = "FOLDER", .type = OPTION_TEXT, AT(output), .help = "a new folder"},
-    {.name = "scheme", .letter = 's', .argument = "NAME", .type = OPTION_CHOICE, AT(scheme), .initial = "w4a8",
+    {.name = "scheme", .letter = 's', .argument = "NAME", .type = OPTION_CHOICE, OPTION(scheme), .initial = "w4a8",
      .choices = "w4a8|w8a8|w4a32|w8a32|w4a6|w4a4|fp8|fp4|fp4a8|mxfp4|nvfp4|nvint4", .record = "Scheme", .help = "what weights and inputs become"},
-    {.name = "layers", .argument = "SET", .type = OPTION_CHOICE, AT(layers), .initial = "default", .choices = "default|all|tfmq",
+    {.name = "layers", .argument = "SET", .type = OPTION_CHOICE, OPTION(layers), .initial = "default", .choices = "default|all|tfmq",
      .record = "Layers", .help = "which layers, at what width: see below"},
-    {.name = "bits", .argument = "B", .type = OPTION_REAL, AT(bits), .min = 1, .max = 16, .initial = "4.68",
-     .record = "Bits", .help = "a weight, on average, that layers at 8 bits may raise it to"},
-    {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, AT(calib), .help = "of halftone calibrate; default: calibrate with its defaults"},
-    {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, AT(rounding), .initial = "gptq+descent",
+    {.name = "bits", .argument = "B", .type = OPTION_REAL, OPTION(bits), .min = 1, .max = 16,
+     .record = "Bits", .help = "a weight, on average, that layers at 8 bits may raise it to; default: 4.68 where the scheme takes less"},
+    {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, OPTION(calibration), .help = "of halftone calibrate; default: calibrate with its defaults"},
+    {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, OPTION(rounding), .initial = "gptq+descent",
      .choices = "nearest|gptq|descent|gptq+descent|adaround", .record = "Rounding", .help = "of weights"},
-    {.name = "scale", .argument = "NAME", .type = OPTION_CHOICE, AT(scale), .initial = "mse", .choices = "standard|minmax|percentile|mse|l2.4",
+    {.name = "scale", .argument = "NAME", .type = OPTION_CHOICE, OPTION(scale), .initial = "mse", .choices = "standard|minmax|percentile|mse|l2.4",
      .record = "Scale", .help = "how weights' scales are searched"},
-    {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, AT(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",
+    {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, OPTION(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",
      .record = "Observer", .help = "how inputs' ranges are found"},
-    {.name = "percentile", .argument = "P", .type = OPTION_REAL, AT(percentile), .min = 1, .max = 100, .initial = "99.9", .record = "Percentile", .help = "of those that cut there"},
-    {.name = "groups", .argument = "N", .type = OPTION_INT, AT(groups), .max = 1024, .initial = "0",
+    {.name = "percentile", .argument = "P", .type = OPTION_REAL, OPTION(percentile), .min = 1, .max = 100, .initial = "99.9", .record = "Percentile", .help = "of those that cut there"},
+    {.name = "groups", .argument = "N", .type = OPTION_COUNT, OPTION(groups), .max = 1024, .initial = "0",
      .record = "Groups", .help = "of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all"},
-    {.name = "dynamic", .type = OPTION_FLAG, AT(dynamic), .record = "Dynamic", .help = "input scales as inputs come, of each token or image"},
-    {.name = "no-split", .type = OPTION_FLAG, AT(no_split), .record = "No-split", .help = "quantize concatenations as one"},
-    {.name = "temporal", .argument = "NAME", .type = OPTION_CHOICE, AT(temporal), .initial = "cache", .choices = "cache|quantized|select",
+    {.name = "dynamic", .type = OPTION_SWITCH, OPTION(dynamic), .record = "Dynamic", .help = "input scales as inputs come, of each token or image"},
+    {.name = "no-split", .type = OPTION_SWITCH, OPTION(no_split), .record = "No-split", .help = "quantize concatenations as one"},
+    {.name = "temporal", .argument = "NAME", .type = OPTION_CHOICE, OPTION(temporal), .initial = "cache", .choices = "cache|quantized|select",
      .record = "Temporal", .help = "what depends on the timestep alone"},
-    {.name = "blocks", .argument = "N", .type = OPTION_INT, AT(blocks), .max = 1000000, .initial = "0",
+    {.name = "blocks", .argument = "N", .type = OPTION_COUNT, OPTION(blocks), .max = 1000000, .initial = "0",
      .record = "Blocks", .help = "iterations of block reconstruction after rounding; 0: none"},
-    {.name = "weights", .argument = "FORMAT", .type = OPTION_TEXT, AT(weights), .record = "Weights", .help = "instead of the scheme's, as int4_g64"},
-    {.name = "inputs", .argument = "FORMAT", .type = OPTION_TEXT, AT(inputs), .record = "Inputs", .help = "instead of the scheme's, as uint8 or float"},
-    {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed", .help = "of calibration and reconstruction"},
+    {.name = "weights", .argument = "FORMAT", .type = OPTION_TEXT, OPTION(weights), .record = "Weights", .help = "instead of the scheme's, as int4_g64"},
+    {.name = "inputs", .argument = "FORMAT", .type = OPTION_TEXT, OPTION(inputs), .record = "Inputs", .help = "instead of the scheme's, as uint8 or float"},
+    {.name = "seed", .argument = "N", .type = OPTION_SEED, OPTION(seed), .initial = "0", .record = "Seed", .help = "of calibration and reconstruction"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
-    {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16", .help = "images evaluated at once"},
-    {.name = "threads", .argument = "N", .type = OPTION_INT, AT(threads), .max = 1024, .initial = "0", .help = "threads; 0: all processors"},
+    {.name = "batch", .argument = "N", .type = OPTION_COUNT, OPTION(batch), .min = 1, .max = 4096, .initial = "16", .help = "images evaluated at once"},
+    {.name = "threads", .argument = "N", .type = OPTION_COUNT, OPTION(threads), .max = 1024, .initial = "0", .help = "threads; 0: all processors"},
     {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no progress, no summary"},
     {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object about what was made"},
     {0}};
@@ -84,50 +83,27 @@ static int print_made(const quantize_settings *s, double seconds)
     return EXIT_SUCCESS;
 }
 
-static int quantize(const quantize_settings *s, ht_model *model)
+static int quantize(const void *settings, ht_model *model)
 {
+    const quantize_settings *s = settings;
     progress bar = {.quiet = s->quiet};
-    ht_quantize_options options = {.scheme = s->scheme,
-                                   .weights = s->weights,
-                                   .inputs = s->inputs,
-                                   .layers = s->layers,
-                                   .bits = s->bits,
-                                   .scale = s->scale,
-                                   .rounding = s->rounding,
-                                   .observer = s->observer,
-                                   .percentile = s->percentile,
-                                   .groups = (int)s->groups,
-                                   .dynamic = s->dynamic,
-                                   .no_split = s->no_split,
-                                   .temporal = s->temporal,
-                                   .blocks = (int)s->blocks,
-                                   .seed = s->seed,
-                                   .calibration = s->calib,
-                                   .batch = (int)s->batch,
-                                   .threads = (int)s->threads,
-                                   .progress = on_progress,
-                                   .user = &bar};
+    ht_quantize_options options = s->options;
+    options.progress = on_progress;
+    options.user = &bar;
     double start = seconds_now();
     progress_begin(&bar, "quantizing", 0);
     ht_status status = ht_quantize(model, &options, s->output);
     progress_end(&bar);
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %s was not written", s->output);
-        return 128 + interrupt_signal();
-    }
-    return status ? report_failure() : print_made(s, seconds_now() - start);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, seconds_now() - start);
 }
 
 static int run_quantize(const void *settings)
 {
     const quantize_settings *s = settings;
-    ht_model *model;
-    interrupt_watch();
-    if (ht_model_open(s->model, s->component, &model))
-        return report_failure();
-    int code = quantize(s, model);
-    ht_model_close(model);
-    return code;
+    if (ht_quantize_check(&s->options))
+        return options_wrong(&quantize_command, "%s", ht_error_message());
+    return job_run(s->model, s->component, quantize, s);
 }
 
 const command quantize_command = {

@@ -45,6 +45,13 @@ double ht_log(double x)
     return k * LN2_HI + (2 * s + (2 * s * p + k * LN2_LO));
 }
 
+double ht_pow(double x, double y)
+{
+    double power =
+        x == 0 ? -INFINITY : y * ht_log(x); /* its rounding, 3 units or less of the product, is what counts */
+    return power < -700 ? 0 : ht_exp(power);
+}
+
 /* The nearest quarter turn is taken off, which is exact; what is left is an angle a of at most pi/4, where the first
  * terms left out, a^17/17! and a^18/18!, are below 5e-17 of a and 2e-18. */
 void ht_sincos_turns(double turns, double *sine, double *cosine)

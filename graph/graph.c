@@ -179,9 +179,7 @@ static ht_value *name_after(ht_graph *g, ht_value *v, const ht_tensor *t)
 {
     if (!v)
         return NULL;
-    size_t n = strlen(t->name);
-    const char *dot = n > 7 && !strcmp(t->name + n - 7, ".weight") ? t->name + n - 7 : t->name + n;
-    return ht_name(g, v, "%.*s", (int)(dot - t->name), t->name);
+    return ht_name(g, v, "%.*s", (int)ht_layer_name_length(t->name), t->name);
 }
 
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift)

@@ -35,13 +35,6 @@ static bool is_layer(const ht_op *op)
     return (op->kind == HT_OP_linear || op->kind == HT_OP_conv2d) && weight_name(op);
 }
 
-size_t ht_layer_name_length(const ht_op *op)
-{
-    const char *name = op->in[HT_IN_WEIGHT]->name;
-    size_t n = strlen(name), end = sizeof ".weight" - 1;
-    return n > end && !strcmp(name + n - end, ".weight") ? n - end : n;
-}
-
 /* Whether a weight belongs to a layer whose name begins with block and a dot. */
 static bool carries_name(const ht_op *op, const char *block)
 {
@@ -181,7 +174,8 @@ static ht_status cut_layers(cutter *c)
         const ht_op *op = ht_graph_op(c->g, i);
         if (c->owner[i] >= 0 || !every_step(op) || !is_layer(op))
             continue;
-        const char *name = ht_sprintf(c->arena, "%.*s", (int)ht_layer_name_length(op), op->in[HT_IN_WEIGHT]->name);
+        const char *weight = op->in[HT_IN_WEIGHT]->name,
+                   *name = ht_sprintf(c->arena, "%.*s", (int)ht_layer_name_length(weight), weight);
         if (!name)
             return HT_ERR_MEMORY;
         c->owner[i] = c->n;

@@ -81,7 +81,4 @@ void ht_region_build(const ht_region *region, int64_t batch, const ht_layers *si
 /* The weight of a layer as values [out,k,k,in]. */
 void ht_weight_channels_last(const ht_tensor *weight, float *out);
 
-/* "a.b.conv1" of a layer whose weight is a.b.conv1.weight: its length. */
-size_t ht_layer_name_length(const ht_op *op);
-
 #endif

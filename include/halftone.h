@@ -254,6 +254,9 @@ typedef struct ht_calibrate_options {
     void *user;
 } ht_calibrate_options;
 
+/* Whether these options can be right for a model at all: HT_ERR_ARGUMENT if not. ht_calibrate asks it first. */
+ht_status ht_calibrate_check(const ht_calibrate_options *options);
+
 /* Run the sampler, take x_t at a distribution of timesteps, observe every layer's inputs on them by timestep, and write
  * the set and the statistics to a safetensors file (`sample` [n,c,h,w] and `timestep` [n], which ht_predict_file reads
  * too).  The same options give the same bytes. */
@@ -264,11 +267,14 @@ ht_status ht_calibrate(ht_model *model, const ht_calibrate_options *options, con
  * at each timestep (`inputs`). */
 ht_status ht_calibration_json(const char *path, char **json);
 
+#define HT_BITS_LEAST (-1.0)
+
 typedef struct ht_quantize_options {
     const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
     const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
     const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
-    double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 */
+    double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 where the
+                                     scheme takes less; HT_BITS_LEAST: none are raised */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
     const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
     const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
@@ -286,8 +292,13 @@ typedef struct ht_quantize_options {
     void *user;
 } ht_quantize_options;
 
-/* Quantize a model of floats and write it as a model folder.  HT_ERR_ARGUMENT if path exists and is no empty folder.
- * The folder appears when it is whole. */
+/* Whether these options can be right for a model at all: HT_ERR_ARGUMENT if not. ht_quantize asks it first. */
+ht_status ht_quantize_check(const ht_quantize_options *options);
+
+/* Quantize a model of floats and write it as a model folder.  Before the work HT_ERR_ARGUMENT names what cannot be:
+ * path is there and no empty folder, or another process is making it; bits are fewer than the scheme takes.  The folder
+ * is there, empty, while it is made; what is in it comes at once, when it is whole.  After a failure it is gone, if it
+ * was not there before. */
 ht_status ht_quantize(ht_model *model, const ht_quantize_options *options, const char *path);
 
 /* Scheme i of the table: its name, and in words what it stores; NULL after the last. */

@@ -15,9 +15,10 @@
 #include <string.h>
 
 #include "core/elementary.h"
+#include "quant/rectified_sigmoid.h"
 #include "quant/round_private.h"
 
-static const double STRETCH = 1.2, OFFSET = -0.1, WARM_UP = 0.2, FIRST_BETA = 20, LAST_BETA = 2;
+static const double WARM_UP = 0.2, FIRST_BETA = 20, LAST_BETA = 2;
 static const double CLIPPED = 2.3978952727983707; /* log 11: the V from which h is 1 */
 
 /* A weight's choice.  step 0: there is none. */
@@ -37,8 +38,8 @@ static void relax(choice *c)
     if (fabs(c->logit) >= CLIPPED)
         return;
     double sigmoid = 1 / (1 + ht_exp(-c->logit));
-    c->h = STRETCH * sigmoid + OFFSET;
-    c->open = STRETCH * sigmoid * (1 - sigmoid);
+    c->h = ht_gate_raw(sigmoid);
+    c->open = HT_GATE_STRETCH * sigmoid * (1 - sigmoid);
 }
 
 static choice choice_of(const ht_block *block, double w)
@@ -47,9 +48,8 @@ static choice choice_of(const ht_block *block, double w)
     ht_neighbours n = ht_grid_neighbours(&block->grid, y);
     choice c = {.low = (double)n.low * block->scale, .below = n.below, .above = n.above};
     if (n.high > n.low) {
-        double h = ((double)y - n.low) / ((double)n.high - n.low), sigmoid = (h - OFFSET) / STRETCH;
         c.step = ((double)n.high - n.low) * block->scale;
-        c.logit = ht_log(sigmoid / (1 - sigmoid));
+        c.logit = ht_gate_logit(((double)y - n.low) / ((double)n.high - n.low));
     }
     relax(&c);
     return c;
@@ -131,7 +131,8 @@ ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows)
         choices[i] = choice_of(ht_round_block_at(p, rows, i / p->in, i % p->in), rows->w[i]);
         rows->v[i] = choices[i].low + choices[i].h * choices[i].step;
     }
-    for (int t = 1; t <= p->options.iterations; t++) {
+    ht_status status = HT_OK;
+    for (int t = 1; t <= p->options.iterations && !(status = ht_round_check_stop(p)); t++) {
         ht_round_times_moments(p, rows->v, rows->vh);
         advance(&p->options, t, &s);
         for (size_t r = 0; r < rows->rows; r++)
@@ -151,5 +152,5 @@ ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows)
     if (worse)
         ht_round_times_moments(p, rows->v, rows->vh);
     free(choices);
-    return HT_OK;
+    return status;
 }

@@ -16,6 +16,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "quant/foreign.h"
 
 enum { MAX_GROUPS = 1024, MAX_INPUTS = 1 << 24 };
 
@@ -33,6 +34,7 @@ typedef struct reader {
     const ht_safetensors *file;
     const char *path;
     ht_layer *layer; /* being read */
+    bool foreign;    /* the list does not say its shape: another program wrote it */
     const float *timesteps;
     int n_timesteps;
 } reader;
@@ -98,6 +100,14 @@ static void turn(const ht_matrix *m, size_t taps, bool back, const uint8_t *from
             }
 }
 
+/* NVFP4 of ComfyUI, known by its scales. */
+static bool is_tiled(const reader *r, int p, const ht_format_sizes *sizes)
+{
+    const ht_tensor *t = find(r, p, "weight_scale");
+    return r->foreign && r->layer->format.scale == HT_F8_E4M3 && t &&
+           ht_foreign_is_tiled(t->count, (size_t)ht_layer_outputs(r->layer), sizes->blocks);
+}
+
 static ht_status read_codes(const reader *r, int p, const ht_matrix *m, const ht_format_sizes *sizes)
 {
     ht_layer_part *part = &r->layer->part[p];
@@ -108,12 +118,16 @@ static ht_status read_codes(const reader *r, int p, const ht_matrix *m, const ht
     if (t->dtype != dtype_of(&r->layer->format) || t->bytes != sizes->code_bytes || !has_shape(t, r->layer, p, sizes))
         return fail_tensor(r, p, "weight", "has not the type and shape that its format asks for");
     part->weight.codes = (uint8_t *)(uintptr_t)t->data; /* only read */
-    if (taps == 1 || r->layer->format.grid.bits == 4)
+    bool tiled = is_tiled(r, p, sizes);
+    if (!tiled && (taps == 1 || r->layer->format.grid.bits == 4))
         return HT_OK;
     part->weight.codes = ht_alloc(r->arena, sizes->code_bytes);
     if (!part->weight.codes)
         return HT_ERR_MEMORY;
-    turn(m, taps, false, t->data, part->weight.codes);
+    if (tiled)
+        ht_foreign_swap_nibbles(t->data, sizes->code_bytes, part->weight.codes);
+    else
+        turn(m, taps, false, t->data, part->weight.codes);
     return HT_OK;
 }
 
@@ -128,9 +142,14 @@ static ht_status read_scales(const reader *r, int p, const ht_format_sizes *size
         q->scales = values;
         return status;
     }
-    if (!t || (t->dtype != r->layer->format.scale && t->dtype != HT_U8) || t->bytes != sizes->scale_bytes)
+    bool tiled = is_tiled(r, p, sizes);
+    if (!t || (t->dtype != r->layer->format.scale && t->dtype != HT_U8) || (!tiled && t->bytes != sizes->scale_bytes))
         return fail_tensor(r, p, "weight_scale", "is missing, or has not the type and shape that its format asks for");
-    q->scales = (void *)(uintptr_t)t->data;
+    q->scales = tiled ? ht_alloc(r->arena, sizes->scale_bytes) : (void *)(uintptr_t)t->data;
+    if (!q->scales)
+        return HT_ERR_MEMORY;
+    if (tiled)
+        ht_foreign_untile(t->data, (size_t)ht_layer_outputs(r->layer), sizes->blocks, q->scales);
     if (r->layer->format.scale != HT_F8_E4M3)
         return HT_OK;
     ht_status status = read_floats(r, p, "weight_scale_2", 1, false, &values);
@@ -177,8 +196,20 @@ static ht_status read_format(const char *name, ht_format *format)
     return ht_format_find(name, format);
 }
 
-/* The shape in the list; without one that of the tensor, whose codes must then be bytes. */
-static ht_status read_shape(const reader *r, ht_json *j)
+/* That of the tensor: of bytes, or of two codes a byte of a linear map. */
+static void infer_shape(const ht_tensor *t, ht_layer *layer)
+{
+    bool packed = layer->format.grid.bits == 4;
+    if (t->ndim > 4 || (packed && t->ndim != 2))
+        return;
+    layer->ndim = t->ndim;
+    memcpy(layer->shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
+    if (packed && layer->shape[1] <= MAX_INPUTS)
+        layer->shape[1] *= 2;
+}
+
+/* The shape in the list; without one what the tensor says of it. */
+static ht_status read_shape(reader *r, ht_json *j)
 {
     int shape[4];
     const ht_tensor *t = find(r, 0, "weight");
@@ -188,10 +219,9 @@ static ht_status read_shape(const reader *r, ht_json *j)
         return j->status;
     for (int i = 0; i < layer->ndim; i++)
         layer->shape[i] = shape[i];
-    if (!layer->ndim && t && layer->format.grid.bits == 8 && t->ndim <= 4) {
-        layer->ndim = t->ndim;
-        memcpy(layer->shape, t->shape, (size_t)t->ndim * sizeof *t->shape);
-    }
+    r->foreign = !layer->ndim;
+    if (r->foreign && t)
+        infer_shape(t, layer);
     for (int i = 0; i < layer->ndim; i++)
         if (layer->shape[i] < 1 || layer->shape[i] > MAX_INPUTS)
             return fail_tensor(r, 0, "weight", "its shape is out of range");
@@ -227,7 +257,7 @@ static bool is_input(const ht_format *f)
     return !f->block && f->scale == HT_F32 && (f->asymmetric || f->grid.exponent_bits);
 }
 
-static ht_status read_layer(const reader *r, const json_t *object)
+static ht_status read_layer(reader *r, const json_t *object)
 {
     ht_layer *layer = r->layer;
     const char *where = ht_sprintf(r->arena, "%s of %s", layer->name, list_name);

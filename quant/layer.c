@@ -34,11 +34,17 @@ const ht_layer *ht_layers_find(const ht_layers *layers, const char *name)
     return find(layers, name, strlen(name));
 }
 
-const ht_layer *ht_layers_of_weight(const ht_layers *layers, const char *weight)
+size_t ht_layer_name_length(const char *weight)
 {
     static const char end[] = ".weight";
     size_t n = strlen(weight), m = sizeof end - 1;
-    return n > m && !strcmp(weight + n - m, end) ? find(layers, weight, n - m) : NULL;
+    return n > m && !strcmp(weight + n - m, end) ? n - m : n;
+}
+
+const ht_layer *ht_layers_of_weight(const ht_layers *layers, const char *weight)
+{
+    size_t n = ht_layer_name_length(weight);
+    return weight[n] ? find(layers, weight, n) : NULL;
 }
 
 /* ---- shapes ---- */
@@ -131,8 +137,8 @@ static ht_status check_table(const ht_layer *layer, const ht_input_table *t)
         return ht_fail(HT_ERR_FORMAT, "%s: an input scale for %d groups of timesteps", layer->name, t->groups);
     for (int i = 0; i < t->groups; i++) {
         if (!(t->step[i] >= 0x1p-126f && t->step[i] <= 0x1p126f))
-            return ht_fail(HT_ERR_FORMAT, "%s: input scale %d is %g; a positive number is wanted", layer->name, i,
-                           (double)t->step[i]);
+            return ht_fail(HT_ERR_FORMAT, "%s: input scale %d is %g; a number from %.3g to %.3g is wanted", layer->name,
+                           i, (double)t->step[i], 0x1p-126, 0x1p126);
         if (!(t->zero[i] >= 0 && t->zero[i] <= levels && t->zero[i] == rintf(t->zero[i])))
             return ht_fail(HT_ERR_FORMAT, "%s: the input's zero point %d is %g; a whole number of 0 to %g is wanted",
                            layer->name, i, (double)t->zero[i], (double)levels);

@@ -51,6 +51,9 @@ typedef struct ht_layers {
 
 const ht_layer *ht_layers_find(const ht_layers *layers, const char *name); /* NULL if absent; layers may be NULL */
 
+/* How much of a weight's name is its layer's: all but ".weight". */
+size_t ht_layer_name_length(const char *weight);
+
 /* The layer of a weight's name, "NAME.weight"; NULL if absent. */
 const ht_layer *ht_layers_of_weight(const ht_layers *layers, const char *weight);
 

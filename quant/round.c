@@ -123,6 +123,13 @@ static void store_scale(const ht_round_problem *p, const ht_block *block, ht_qua
 
 /* ---- rows ---- */
 
+ht_status ht_round_check_stop(const ht_round_problem *p)
+{
+    return p->options.stop && p->options.stop(p->options.user)
+               ? ht_fail(HT_ERR_CANCELLED, "%s: rounding was cancelled", p->matrix->name)
+               : HT_OK;
+}
+
 void ht_round_times_moments(const ht_round_problem *p, const double *x, double *out)
 {
     size_t n = p->in;
@@ -203,7 +210,8 @@ static ht_status try_candidates(const ht_round_problem *p, ht_round_rows *rows, 
             continue;
         for (size_t j = 0; j < rows->rows * p->blocks; j++)
             rows->blocks[j].scale = ht_round_storable(p, &b->found[j], b->found[j].scale * (1 + i * CANDIDATE_STEP));
-        status = round_on_scales(p, rows);
+        if (!(status = ht_round_check_stop(p)))
+            status = round_on_scales(p, rows);
         if (!status)
             keep_better(p, rows, b);
     }
@@ -281,7 +289,8 @@ static ht_status round_all(const ht_round_problem *p, ht_arena *arena, ht_quanti
         return HT_ERR_MEMORY;
     ht_status status = HT_OK;
     for (size_t first = 0; first < p->matrix->out && !status; first += HT_ROUND_ROWS)
-        status = round_rows(p, first, &rows, &b, q, s);
+        if (!(status = ht_round_check_stop(p)))
+            status = round_rows(p, first, &rows, &b, q, s);
     return status;
 }
 

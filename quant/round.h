@@ -51,15 +51,17 @@ int ht_rounding_find(const char *name);             /* the ht_rounding, or -1 */
 /* Zero stands for the default in brackets. */
 typedef struct ht_round_options {
     ht_rounding method;
-    ht_scale_method scale; /* the search for scales that comes first; weighed by the diagonal of H */
-    double percentile;     /* of HT_SCALE_PERCENTILE */
-    bool keep_scales;      /* leave the scales as they were found */
-    int candidates;        /* of gptq and descent: scales a channel tries on either side of the one found [0] */
-    int sweeps;            /* of descent, at most [32] */
-    double dampening;      /* of gptq: added to H's diagonal, as a part of its mean [0.01] */
-    bool act_order;        /* of gptq: its paper's order of inputs, by falling diagonal, not ours (gptq.c) */
-    int iterations;        /* of adaround [1000] */
-    double rate, weight;   /* of adaround: Adam's step, the weight of what makes choices hard [0.05, 20] */
+    ht_scale_method scale;    /* the search for scales that comes first; weighed by the diagonal of H */
+    double percentile;        /* of HT_SCALE_PERCENTILE */
+    bool keep_scales;         /* leave the scales as they were found */
+    int candidates;           /* of gptq and descent: scales a channel tries on either side of the one found [0] */
+    int sweeps;               /* of descent, at most [32] */
+    double dampening;         /* of gptq: added to H's diagonal, as a part of its mean [0.01] */
+    bool act_order;           /* of gptq: its paper's order of inputs, by falling diagonal, not ours (gptq.c) */
+    int iterations;           /* of adaround [1000] */
+    double rate, weight;      /* of adaround: Adam's step, the weight of what makes choices hard [0.05, 20] */
+    bool (*stop)(void *user); /* asked every few rows and passes; true ends the call with HT_ERR_CANCELLED [never] */
+    void *user;
 } ht_round_options;
 
 /* Sums over rows of (w - v) H (w - v)^T by those of w H w^T: noise to signal at the layer's output, before its bias. */

@@ -62,6 +62,9 @@ static inline double ht_round_to_nearest(const ht_round_problem *p, ht_round_row
     return rows->v[at];
 }
 
+/* HT_ERR_CANCELLED if whoever asked for the rounding wants no more of it. */
+ht_status ht_round_check_stop(const ht_round_problem *p);
+
 /* ---- methods: codes and v of all rows, on the scales that they have; wh is given ---- */
 
 ht_status ht_round_gptq_prepare(ht_round_problem *p); /* the factor, from malloc */

@@ -61,8 +61,8 @@ static void a_quantized_model_is_made_described_and_drawn(void **state)
 {
     scratch *s = *state;
     const char *calib = calibrated(s), *folder = in_scratch(s, "quantized");
-    assert_worked(s, run(s, "quantize", MODEL, "--scheme", "w8a8", "--calib", calib, "--rounding", "nearest", "--bits",
-                         "1", "--threads", "1", "--json", "-o", folder));
+    assert_worked(s, run(s, "quantize", MODEL, "--scheme", "w8a8", "--calib", calib, "--rounding", "nearest",
+                         "--threads", "1", "--json", "-o", folder));
     json_t *o = parse_output(s), *settings = json_object_get(o, "settings");
     assert_string_equal(json_string_value(json_object_get(o, "output")), folder);
     assert_string_equal(json_string_value(json_object_get(settings, "scheme")), "w8a8");
@@ -85,12 +85,12 @@ static void a_quantization_says_in_a_line_what_it_made(void **state)
 {
     scratch *s = *state;
     const char *calib = calibrated(s);
-    assert_worked(s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--bits", "1", "-o",
+    assert_worked(s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--layers", "all", "-o",
                          in_scratch(s, "q")));
     assert_contains(s->out, "q: ");
     assert_contains(s->out, " bits each on average");
     assert_int_equal(strchr(s->out, '\n') - s->out + 1, strlen(s->out));
-    assert_worked(s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--bits", "1", "-q", "-o",
+    assert_worked(s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--layers", "all", "-q", "-o",
                          in_scratch(s, "quiet")));
     assert_string_equal(s->out, "");
 }
@@ -106,10 +106,37 @@ static void wrong_command_lines_exit_2(void **state)
     assert_refused(s, run(s, "quantize", MODEL, "--rounding", "up", "-o", out), 2);
     assert_refused(s, run(s, "quantize", MODEL, "--layers", "some", "-o", out), 2);
     assert_refused(s, run(s, "quantize", MODEL, "--groups", "-1", "-o", out), 2);
+    assert_refused(s, run(s, "quantize", MODEL, "--weights", "int5", "-o", out), 2);
+    assert_contains(s->err, "int5");
+    assert_refused(s, run(s, "quantize", MODEL, "--weights", "noformat", "-o", out), 2);
+    assert_contains(s->err, "noformat");
+    assert_refused(s, run(s, "quantize", MODEL, "--inputs", "int8", "-o", out), 2);
+    assert_contains(s->err, "int8");
+    assert_refused(s, run(s, "quantize", MODEL, "--dynamic", "--no-split", "-o", out), 2);
+    assert_refused(s, run(s, "quantize", MODEL, "--groups", "1025", "-o", out), 2);
     assert_refused(s, run(s, "calibrate", MODEL), 2);
+    assert_refused(s, run(s, "calibrate", MODEL, "--timesteps", "1000", "-n", "65536", "-o", out), 2);
+    assert_contains(s->err, "at most");
     assert_refused(s, run(s, "calibrate", MODEL, "--distribution", "gauss", "-o", out), 2);
     assert_refused(s, run(s, "calibrate", MODEL, "-n", "0", "-o", out), 2);
     assert_int_equal(count_files(s->folder), 0);
+}
+
+static void options_of_models_are_not_of_calibrations(void **state)
+{
+    scratch *s = *state;
+    const char *calib = calibrated(s);
+    static const char *const options[][2] = {{"--layers"},     {"--kernels"},    {"--component", "unet"},
+                                             {"--size", "32"}, {"--batch", "2"}, {"--threads", "2"},
+                                             {"--isa", "avx2"}};
+    for (size_t i = 0; i < sizeof options / sizeof *options; i++) {
+        const char *arguments[] = {"info", calib, options[i][0], options[i][1], NULL};
+        assert_refused(s, finish_program(s, start_program(s, arguments)), 2);
+        assert_contains(s->err, options[i][0]);
+        assert_contains(s->err, "calibration");
+    }
+    assert_worked(s, run(s, "info", calib));
+    assert_worked(s, run(s, "info", calib, "--json"));
 }
 
 static void what_cannot_be_done_exits_1_with_one_line(void **state)
@@ -117,7 +144,7 @@ static void what_cannot_be_done_exits_1_with_one_line(void **state)
     scratch *s = *state;
     const char *calib = calibrated(s), *out = in_scratch(s, "out"), *made = in_scratch(s, "made");
     assert_worked(
-        s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--bits", "1", "-q", "-o", made));
+        s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--layers", "all", "-q", "-o", made));
     const struct {
         const char *arguments[8], *words;
     } cases[] = {
@@ -128,20 +155,17 @@ static void what_cannot_be_done_exits_1_with_one_line(void **state)
         {{"quantize", MODEL, "--calib", in_scratch(s, "made/unet/config.json"), "-o", out}, "config.json"},
         {{"quantize", "tests/goldens/unet/ddpm-cifar", "--calib", calib, "-o", out}, "other weights"},
         {{"quantize", MODEL, "--scheme", "nvfp4", "-o", out}, "do not divide"},
-        {{"quantize", MODEL, "--weights", "int5", "-o", out}, "int5"},
-        {{"quantize", MODEL, "--inputs", "int8", "-o", out}, "int8"},
+        {{"quantize", MODEL, "--bits", "2", "-o", out}, "at least"},
+        {{"quantize", MODEL, "--scheme", "w8a8", "--bits", "4.68", "-o", out}, "at least"},
         {{"quantize", made, "-o", out}, "is quantized already"},
         {{"calibrate", made, "-o", out}, "is quantized already"},
         {{"calibrate", "no/such/model", "-o", out}, "no/such/model"},
         {{"calibrate", MODEL, "-o", in_scratch(s, "none/calib")}, "none"},
         {{"calibrate", MODEL, "--steps", "100000", "-o", out}, "100000"},
-        {{"calibrate", MODEL, "--timesteps", "1000", "-n", "65536", "-o"}, "at most"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const char *arguments[10] = {NULL};
         memcpy(arguments, cases[i].arguments, sizeof cases[i].arguments);
-        if (i == sizeof cases / sizeof *cases - 1)
-            arguments[7] = out;
         assert_refused(s, finish_program(s, start_program(s, arguments)), 1);
         assert_contains(s->err, cases[i].words);
         assert_int_equal(count_files(s->folder), 2);
@@ -154,7 +178,7 @@ static void a_tampered_model_is_refused_by_every_command(void **state)
     const char *made = in_scratch(s, "made"), *calib = calibrated(s),
                *weights = in_scratch(s, "made/unet/diffusion_pytorch_model.safetensors");
     assert_worked(
-        s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--bits", "1", "-q", "-o", made));
+        s, run(s, "quantize", MODEL, "--calib", calib, "--rounding", "nearest", "--layers", "all", "-q", "-o", made));
     struct stat status;
     assert_int_equal(stat(weights, &status), 0);
     char *bytes = malloc((size_t)status.st_size);
@@ -218,6 +242,31 @@ static void interrupting_leaves_nothing(void **state)
     assert_interrupted(s, quantize, SIGTERM);
 }
 
+/* ---- two at one place ---- */
+
+static void two_processes_do_not_make_one_model(void **state)
+{
+    scratch *s = *state;
+    const char *out = in_scratch(s, "out");
+    const char *quantize[] = {"quantize", "models/cifar10", "-o", out, NULL};
+    scratch *other = malloc(sizeof *other);
+    assert_non_null(other);
+    *other = *s;
+    strcat(other->captured_out, "1");
+    strcat(other->captured_err, "1");
+    pid_t first = start_program(other, quantize);
+    for (int i = 0; i < 3000 && !exists(out); i++)
+        wait_ms(10);
+    assert_true(exists(out));
+    assert_refused(s, run(s, "quantize", MODEL, "-o", out), 1);
+    assert_contains(s->err, "out: another process is making a model there");
+    assert_true(exists(out));
+    kill(first, SIGINT);
+    assert_refused(other, finish_program(other, first), 130);
+    assert_int_equal(count_files(s->folder), 0);
+    free(other);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, open_scratch, close_scratch)
 
 int main(void)
@@ -231,6 +280,8 @@ int main(void)
         CASE(a_quantization_says_in_a_line_what_it_made),
         CASE(wrong_command_lines_exit_2),
         CASE(what_cannot_be_done_exits_1_with_one_line),
+        CASE(options_of_models_are_not_of_calibrations),
+        CASE(two_processes_do_not_make_one_model),
         CASE(a_tampered_model_is_refused_by_every_command),
         CASE(interrupting_leaves_nothing),
     };

@@ -2,37 +2,11 @@
  * kernel, bit for bit, over drawn formats and shapes, with one to three threads.  Outputs, packed weights and scratch
  * lie between canaries.  Codes and scales are drawn, so that every code of a format comes up, scales of both signs and
  * powers of two down to subnormals. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
+#include "tests/kernels.h"
 
-#include <cmocka.h>
-
-#include "core/bits.h"
-#include "core/rng.h"
-#include "cpu/cpu.h"
-
-enum { CANARY = 64, CASES = 60, GRAM_CASES = 32, MAX_THREADS = 3 };
+enum { CASES = 60, GRAM_CASES = 32 };
 
 /* ---- drawing ---- */
-
-static ht_mt19937 rng;
-
-static int64_t draw(int64_t low, int64_t high)
-{
-    return low + (int64_t)(ht_mt19937_u32(&rng) % (uint32_t)(high - low + 1));
-}
-
-static void fill(float *x, size_t n, float scale)
-{
-    ht_mt19937_randn(&rng, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] = draw(0, 31) ? x[i] * scale : draw(0, 1) ? 0.0f : -0.0f;
-}
 
 static int64_t gcd(int64_t a, int64_t b)
 {
@@ -49,33 +23,6 @@ static int64_t draw_width(void)
 {
     static const int widths[] = {1, 3, 7, 8, 9, 15, 16, 17, 24, 31, 32, 33, 48, 63, 64, 65, 100, 130};
     return widths[draw(0, sizeof widths / sizeof *widths - 1)];
-}
-
-typedef struct scene {
-    ht_arena *arena;
-    ht_graph *graph;
-    ht_layer layer;
-    ht_layers layers;
-    int batch, n;
-    char text[160];
-} scene;
-
-static void *room(scene *s, size_t bytes)
-{
-    char *p = ht_alloc(s->arena, bytes + 2 * CANARY);
-    assert_non_null(p);
-    memset(p, 0xca, CANARY);
-    memset(p + CANARY, 0xa5, bytes);
-    memset(p + CANARY + bytes, 0xca, CANARY);
-    return p + CANARY;
-}
-
-static void check_canaries(const scene *s, const ht_kernel *k, const char *what, const void *room, size_t bytes)
-{
-    const unsigned char *p = room;
-    for (size_t i = 0; i < CANARY; i++)
-        if (p[i - CANARY] != 0xca || p[bytes + i] != 0xca)
-            fail_msg("%s writes outside %s: %s", k->name, what, s->text);
 }
 
 /* ---- a quantized layer ---- */
@@ -112,7 +59,7 @@ static void draw_scale(const ht_format *f, int kind, void *scale)
 {
     if (f->scale == HT_F32) {
         float x;
-        fill(&x, 1, kind ? 1e-38f : 0.1f);
+        fill_normal(&x, 1, kind ? 1e-38f : 0.1f);
         memcpy(scale, &x, sizeof x);
     } else if (f->scale == HT_F8_E8M0)
         *(uint8_t *)scale = (uint8_t)(kind == TINY ? draw(0, 2) : kind == ANY ? draw(0, 254) : draw(120, 130));
@@ -122,7 +69,7 @@ static void draw_scale(const ht_format *f, int kind, void *scale)
 
 static void draw_codes(scene *s, ht_layer_part *part, const ht_matrix *m)
 {
-    const ht_format *f = &s->layer.format;
+    const ht_format *f = &s->layer->format;
     int kind = (int)draw(0, 7);
     kind = kind > ANY ? ORDINARY : kind;
     ht_format_sizes sizes;
@@ -148,7 +95,7 @@ static void draw_codes(scene *s, ht_layer_part *part, const ht_matrix *m)
 /* The layer of weight "w.weight" [out][first + second][k][k]; second is 0 if there is one input. */
 static void draw_layer(scene *s, int ndim, const int64_t *shape, int64_t first, int64_t second)
 {
-    ht_layer *l = &s->layer;
+    ht_layer *l = s->layer;
     l->name = "w";
     l->ndim = ndim;
     memcpy(l->shape, shape, sizeof l->shape);
@@ -173,26 +120,6 @@ static int64_t draw_channels(const ht_format *f, int64_t taps)
 
 /* ---- products ---- */
 
-/* A weight whose values nobody may look at. */
-static const ht_tensor *weight_of(scene *s, const char *name, int ndim, const int64_t *shape)
-{
-    ht_tensor *t = ht_alloc(s->arena, sizeof *t);
-    size_t count = 1;
-    for (int i = 0; i < ndim; i++)
-        count *= (size_t)shape[i];
-    float *data = ht_alloc_array(s->arena, count, sizeof *data);
-    assert_true(t && data);
-    fill(data, count, 1);
-    *t = (ht_tensor){.name = name, .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * 4};
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    return t;
-}
-
-static ht_value *input(scene *s, const char *name, int ndim, const int64_t *shape)
-{
-    return ht_input(s->graph, name, ndim, shape, HT_DEPENDS_X);
-}
-
 /* One input, or a concatenation of two. */
 static ht_value *draw_inputs(scene *s, int ndim, const int64_t *shape, int64_t first, int64_t second)
 {
@@ -207,8 +134,8 @@ static ht_value *draw_inputs(scene *s, int ndim, const int64_t *shape, int64_t f
 
 static ht_value *make_conv2d(scene *s)
 {
-    int64_t k = draw(1, 3), first = draw_channels(&s->layer.format, k * k), out = draw_width();
-    int64_t second = draw(0, 1) ? draw_channels(&s->layer.format, k * k) : 0;
+    int64_t k = draw(1, 3), first = draw_channels(&s->layer->format, k * k), out = draw_width();
+    int64_t second = draw(0, 1) ? draw_channels(&s->layer->format, k * k) : 0;
     ht_conv_shape shape = {(int)draw(1, 2), (int)draw(0, 1), (int)draw(0, 1), 1, 1};
     ht_value *x = draw_inputs(s, 4, (int64_t[]){s->batch, draw(2, 7), draw(2, 7), 0}, first, second);
     if (draw(0, 3) == 0)
@@ -221,86 +148,28 @@ static ht_value *make_conv2d(scene *s)
         y = ht_add_row(s->graph, y, input(s, "row", 2, (int64_t[]){s->batch, out}));
     if (draw(0, 1))
         y = ht_add(s->graph, y, input(s, "residual", 4, y->shape));
-    snprintf(s->text, sizeof s->text, "%s in %lld|%lld out %lld k%lld s%d, %d parts", s->layer.format.name,
-             (long long)first, (long long)second, (long long)out, (long long)k, shape.stride, s->layer.parts);
+    snprintf(s->text, sizeof s->text, "%s in %lld|%lld out %lld k%lld s%d, %d parts", s->layer->format.name,
+             (long long)first, (long long)second, (long long)out, (long long)k, shape.stride, s->layer->parts);
     return y;
 }
 
 static ht_value *make_linear(scene *s)
 {
-    int64_t first = draw_channels(&s->layer.format, 1), out = draw_width(), tokens = draw(1, 40);
-    int64_t second = draw(0, 1) ? draw_channels(&s->layer.format, 1) : 0;
-    if (!s->layer.format.block && draw(0, 2) == 0)
+    int64_t first = draw_channels(&s->layer->format, 1), out = draw_width(), tokens = draw(1, 40);
+    int64_t second = draw(0, 1) ? draw_channels(&s->layer->format, 1) : 0;
+    if (!s->layer->format.block && draw(0, 2) == 0)
         first = draw(180, 420);
     ht_value *x = draw_inputs(s, 3, (int64_t[]){s->batch, tokens, 0, 0}, first, second);
     ht_linear_weights w = {weight_of(s, "w.weight", 2, (int64_t[]){out, first + second}),
                            draw(0, 1) ? weight_of(s, "w.bias", 1, &out) : NULL};
     draw_layer(s, 2, (int64_t[]){out, first + second, 0, 0}, first, second);
     ht_value *y = ht_linear(s->graph, x, &w);
-    snprintf(s->text, sizeof s->text, "%s in %lld|%lld out %lld tokens %lld, %d parts", s->layer.format.name,
-             (long long)first, (long long)second, (long long)out, (long long)tokens, s->layer.parts);
+    snprintf(s->text, sizeof s->text, "%s in %lld|%lld out %lld tokens %lld, %d parts", s->layer->format.name,
+             (long long)first, (long long)second, (long long)out, (long long)tokens, s->layer->parts);
     return y;
 }
 
-/* ---- running one kernel ---- */
-
-static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
-{
-    return size ? size(op) : 0;
-}
-
-typedef struct job {
-    const ht_kernel *kernel;
-    ht_call call;
-    void *shared, *scratch[MAX_THREADS];
-} job;
-
-static void do_share(void *argument, const ht_team *member)
-{
-    job *j = argument;
-    ht_team team = *member;
-    team.shared = j->shared;
-    team.scratch = j->scratch[team.thread];
-    j->kernel->run(&j->call, &team);
-}
-
-static float *run_kernel(scene *s, const ht_kernel *k, const ht_call *call, int threads)
-{
-    size_t out_bytes = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out)) * sizeof(float);
-    size_t packed_bytes = size_of(k->packed, call->op), shared_bytes = size_of(k->shared, call->op);
-    size_t scratch_bytes = size_of(k->scratch, call->op);
-    assert_int_equal((packed_bytes | shared_bytes | scratch_bytes) % 64, 0);
-    void *out = room(s, out_bytes), *packed = room(s, packed_bytes), *shared = room(s, shared_bytes);
-    job j = {.kernel = k, .call = *call, .shared = shared};
-    ht_crew *crew;
-    for (int i = 0; i < threads; i++)
-        j.scratch[i] = room(s, scratch_bytes);
-    if (k->pack)
-        k->pack(call->op, packed);
-    j.call.out = out;
-    j.call.packed = packed;
-    assert_int_equal(ht_crew_open(threads, &crew), HT_OK);
-    ht_crew_run(crew, do_share, &j);
-    ht_crew_close(crew);
-    check_canaries(s, k, "its output", out, out_bytes);
-    check_canaries(s, k, "its packed weights", packed, packed_bytes);
-    check_canaries(s, k, "what the team shares", shared, shared_bytes);
-    for (int i = 0; i < threads; i++)
-        check_canaries(s, k, "its scratch", j.scratch[i], scratch_bytes);
-    return out;
-}
-
-static void compare(scene *s, const ht_kernel *k, const ht_call *call, const float *want)
-{
-    size_t count = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out));
-    for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        const float *got = run_kernel(s, k, call, threads);
-        for (size_t i = 0; i < count; i++)
-            if (ht_bits_of(got[i]) != ht_bits_of(want[i]) && !(isnan(got[i]) && isnan(want[i])))
-                fail_msg("%s differs from scalar: out[%zu] = %.9g, want %.9g (%d threads, %d of batch %d, %s)", k->name,
-                         i, (double)got[i], (double)want[i], threads, s->n, s->batch, s->text);
-    }
-}
+/* ---- running ---- */
 
 static void fill_inputs(scene *s, ht_call *call)
 {
@@ -311,7 +180,7 @@ static void fill_inputs(scene *s, ht_call *call)
             continue;
         size_t count = (size_t)(ht_rows(v, s->n) * ht_channels(v));
         float *x = room(s, count * sizeof *x);
-        fill(x, count, 1);
+        fill_normal(x, count, 1);
         if (poisoned)
             x[(size_t)draw(0, (1 << 20) - 1) * count >> 20] = draw(0, 1) ? NAN : -INFINITY;
         call->in[i] = x;
@@ -344,18 +213,17 @@ static void check_op(scene *s, const ht_op *op)
 
 static void check_products(ht_op_kind kind, ht_value *(*make)(scene *))
 {
-    for (unsigned i = 0; i < CASES; i++) {
-        ht_mt19937_seed(&rng, 1000003u * (unsigned)kind + i);
-        scene s = {.arena = ht_arena_create(), .batch = (int)draw(1, 5)};
-        s.n = (int)draw(1, s.batch);
-        s.graph = ht_graph_create(s.arena);
-        draw_format(&s.layer.format);
+    for (int i = 0; i < CASES; i++) {
+        if (only_case >= 0 && only_case != i)
+            continue;
+        scene s = open_scene((int)kind, i, 5);
+        draw_format(&s.layer[0].format);
         ht_output_value(s.graph, make(&s), "y");
         if (ht_graph_finish(s.graph, true))
             fail_msg("%s", ht_error_message());
         const ht_op *op = ht_graph_output(s.graph)->producer;
         assert_int_equal(op->kind, kind);
-        assert_ptr_equal(op->layer, &s.layer);
+        assert_ptr_equal(op->layer, &s.layer[0]);
         check_op(&s, op);
         ht_arena_free(s.arena);
     }
@@ -371,7 +239,7 @@ static void linears_of_codes_equal_scalar(void **state)
 {
     (void)state;
     check_products(HT_OP_linear, make_linear);
-    assert_true(of_codes > CASES || ht_cpu_detect() == HT_ISA_SCALAR);
+    assert_true(of_codes > CASES || only_case >= 0 || ht_cpu_detect() == HT_ISA_SCALAR);
 }
 
 /* ---- what is listed, and what it takes ---- */
@@ -388,7 +256,7 @@ static const ht_kernel *first_kernel(const ht_kernel *list, const ht_op *op)
 static const ht_op *plain_op(scene *s, const char *format)
 {
     static const int64_t shape[] = {128, 128, 3, 3};
-    assert_int_equal(ht_format_find(format, &s->layer.format), HT_OK);
+    assert_int_equal(ht_format_find(format, &s->layer->format), HT_OK);
     s->graph = ht_graph_create(s->arena);
     ht_value *x = input(s, "x", 4, (int64_t[]){1, 4, 4, 128});
     draw_layer(s, 4, shape, 128, 0);
@@ -407,12 +275,12 @@ static void packed_weights_are_as_small_as_their_codes(void **state)
         for (int j = 0; j < 2; j++) {
             scene s = {.arena = ht_arena_create(), .batch = 1, .n = 1};
             const ht_op *op = plain_op(&s, ht_format_at(i)->name);
-            size_t wanted = (size_t)(ht_layer_bits(&s.layer) * 128 * 128 * 9 / 8);
+            size_t wanted = (size_t)(ht_layer_bits(&s.layer[0]) * 128 * 128 * 9 / 8);
             const ht_kernel *k = first_kernel(lists[j], op);
             assert_non_null(k->name);
             if (size_of(k->packed, op) > wanted + 1024)
-                fail_msg("%s packs %s into %zu bytes, want %zu", k->name, s.layer.format.name, size_of(k->packed, op),
-                         wanted);
+                fail_msg("%s packs %s into %zu bytes, want %zu", k->name, s.layer[0].format.name,
+                         size_of(k->packed, op), wanted);
             ht_arena_free(s.arena);
         }
 }
@@ -423,7 +291,7 @@ static void the_least_power_of_two_is_a_scale(void **state)
     (void)state;
     scene s = {.arena = ht_arena_create(), .batch = 1, .n = 1};
     const ht_op *op = plain_op(&s, "mxfp4");
-    memset(s.layer.part[0].weight.scales, 0, (size_t)128 * 128 * 9 / 32);
+    memset(s.layer[0].part[0].weight.scales, 0, (size_t)128 * 128 * 9 / 32);
     check_op(&s, op);
     ht_arena_free(s.arena);
 }
@@ -478,11 +346,9 @@ static void grams_equal_scalar(void **state)
 {
     (void)state;
     int before = compared;
-    for (unsigned i = 0; i < GRAM_CASES; i++) {
+    for (int i = 0; i < GRAM_CASES; i++) {
         gram_case g = {.op = {0}};
-        ht_mt19937_seed(&rng, 77u + i);
-        scene s = {.arena = ht_arena_create(), .batch = (int)draw(1, 5)};
-        s.n = (int)draw(1, s.batch);
+        scene s = open_scene(HT_OP_gram, i, 5);
         int64_t first = draw_width(), second = draw(0, 2) ? 0 : draw(1, 40), side = draw(2, 5);
         if (i % 8 == 0)
             draw_gram(&s, &g, 3, (int64_t[]){0, draw(400, 1500), 0, 0}, draw(60, 140), 0);
@@ -496,7 +362,7 @@ static void grams_equal_scalar(void **state)
     assert_true(compared - before >= GRAM_CASES || ht_cpu_detect() == HT_ISA_SCALAR);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions_of_codes_equal_scalar),
@@ -506,5 +372,6 @@ int main(void)
         cmocka_unit_test(simulated_formats_become_floats),
         cmocka_unit_test(grams_equal_scalar),
     };
+    read_seed(argc, argv, 1);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,54 +1,10 @@
 /* Graphs: errors stick, stages follow from dependencies, fusion computes the same bits with fewer operations, the
  * memory plan never lets two values meet. */
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/rng.h"
 #include "cpu/backend.h"
-#include "graph/graph.h"
 #include "graph/plan.h"
+#include "tests/graphs.h"
 
 enum { N = 2, H = 4, W = 5, C = 8, E = 12 };
-
-static ht_arena *arena;
-static ht_mt19937 rng;
-
-static int open_arena(void **state)
-{
-    (void)state;
-    ht_mt19937_seed(&rng, 3);
-    return !(arena = ht_arena_create());
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    ht_arena_free(arena);
-    return 0;
-}
-
-static const ht_tensor *tensor(const char *name, int ndim, const int64_t *shape)
-{
-    ht_tensor *t = ht_alloc(arena, sizeof *t);
-    size_t count = 1;
-    for (int i = 0; i < ndim; i++)
-        count *= (size_t)shape[i];
-    float *data = ht_alloc_array(arena, count, sizeof *data);
-    assert_true(t && data);
-    ht_mt19937_randn(&rng, count, data);
-    *t = (ht_tensor){
-        .name = name, .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    return t;
-}
-
-#define TENSOR(name, ...)                                                                                              \
-    tensor(name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
 static ht_conv_weights conv(const char *name, int in, int out, int k)
 {

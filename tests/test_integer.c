@@ -3,61 +3,19 @@
  * codes and weights; one to three threads.  Buffers lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
 #include <float.h>
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 
-#include <cmocka.h>
-
-#include "core/rng.h"
 #include "cpu/reference.h"
+#include "tests/kernels.h"
 
-enum { CANARY = 64, CASES = 40, MAX_THREADS = 3, MAX_KERNELS = 32 };
+enum { CASES = 40, MAX_KERNELS = 32 };
 
 /* ---- drawing ---- */
-
-static ht_mt19937 rng;
-static unsigned seed = 11;
-static int only_case = -1;
-
-static int64_t draw(int64_t low, int64_t high)
-{
-    return low + (int64_t)(ht_mt19937_u32(&rng) % (uint32_t)(high - low + 1));
-}
-
-static bool one_in(int n)
-{
-    return draw(1, n) == 1;
-}
 
 enum { ORDINARY, HIGHEST, LOWEST, KINDS }; /* all codes the highest, all weights the lowest or the highest */
 
 static const char *const formats[] = {"int8",     "int8",     "int8",      "int4",     "int4",     "int4",
                                       "int4_g32", "int4_g64", "int4_g128", "fp4_e2m1", "fp4_e1m2", "fp4_e3m0",
                                       "mxfp4",    "nvfp4",    "nvint4",    "mxint8"};
-
-typedef struct scene {
-    ht_arena *arena;
-    ht_graph *graph;
-    int batch, n, index, kind;
-    ht_layer layer[2]; /* the one that is looked at, and one that reads its output as codes */
-    ht_layers layers;
-    char text[240];
-} scene;
-
-static void *room(scene *s, size_t bytes) /* bytes of junk between canaries */
-{
-    char *p = ht_alloc(s->arena, bytes + 2 * CANARY);
-    assert_non_null(p);
-    memset(p, 0xca, CANARY);
-    memset(p + CANARY, 0xa5, bytes);
-    memset(p + CANARY + bytes, 0xca, CANARY);
-    return p + CANARY;
-}
 
 static float draw_float(float low, float high)
 {
@@ -107,22 +65,6 @@ static void draw_part(scene *s, ht_layer *l, int p, int64_t begin, int64_t count
     part->input = (ht_input_table){.groups = 1, .step = table, .zero = table + 1};
 }
 
-static const ht_tensor *weight_of(scene *s, const char *name, int ndim, const int64_t *shape)
-{
-    ht_tensor *t = ht_alloc(s->arena, sizeof *t);
-    size_t count = 1;
-    assert_non_null(t);
-    for (int i = 0; i < ndim; i++)
-        count *= (size_t)shape[i];
-    float *data = ht_alloc_array(s->arena, count, sizeof *data);
-    assert_non_null(data);
-    ht_mt19937_randn(&rng, count, data);
-    *t = (ht_tensor){
-        .name = name, .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    return t;
-}
-
 /* A layer for a weight of this shape, reading `first` channels and then the rest; 0: in one part. */
 static void draw_layer(scene *s, int i, const char *format, int ndim, const int64_t *shape, int64_t first)
 {
@@ -148,11 +90,6 @@ static int64_t draw_channels(const char *format)
     if (f.block)
         return f.block * draw(1, f.block > 64 ? 2 : 4);
     return widths[draw(0, sizeof widths / sizeof *widths - 1)];
-}
-
-static ht_value *input(scene *s, const char *name, int ndim, const int64_t *shape)
-{
-    return ht_input(s->graph, name, ndim, shape, HT_DEPENDS_X);
 }
 
 /* What may follow: a row, a residual, a factor, a reader of codes. */
@@ -237,87 +174,7 @@ static void scene_linear(scene *s)
     ht_output_value(s->graph, draw_epilogue(s, ht_linear(s->graph, x, &w), out), "y");
 }
 
-/* ---- running one kernel ---- */
-
-static void check_canaries(const scene *s, const ht_kernel *k, const char *what, const void *at, size_t bytes)
-{
-    const unsigned char *p = at;
-    for (size_t i = 0; i < CANARY; i++)
-        if (p[i - CANARY] != 0xca || p[bytes + i] != 0xca)
-            fail_msg("%s writes outside %s: %s", k->name, what, s->text);
-}
-
-static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
-{
-    return size ? size(op) : 0;
-}
-
-static size_t bytes_of(const ht_value *v, int n)
-{
-    return (size_t)(ht_rows(v, n) * ht_channels(v)) * (v->dtype == HT_U8 ? 1 : sizeof(float));
-}
-
-typedef struct job {
-    const ht_kernel *kernel;
-    ht_call call;
-    void *shared, *scratch[MAX_THREADS];
-} job;
-
-static void do_share(void *argument, const ht_team *member)
-{
-    job *j = argument;
-    ht_team team = *member;
-    team.shared = j->shared;
-    team.scratch = j->scratch[team.thread];
-    j->kernel->run(&j->call, &team);
-}
-
-static const void *run_kernel(scene *s, const ht_kernel *k, const ht_call *call, int threads)
-{
-    const ht_op *op = call->op;
-    size_t out_bytes = bytes_of(op->out, s->n), packed_bytes = size_of(k->packed, op);
-    size_t shared_bytes = size_of(k->shared, op), scratch_bytes = size_of(k->scratch, op);
-    void *out = room(s, out_bytes), *packed = room(s, packed_bytes), *shared = room(s, shared_bytes);
-    job j = {.kernel = k, .call = *call, .shared = shared};
-    ht_crew *crew;
-    for (int i = 0; i < threads; i++)
-        j.scratch[i] = room(s, scratch_bytes);
-    if (k->pack)
-        k->pack(op, packed);
-    j.call.out = out;
-    j.call.packed = packed;
-    assert_int_equal(ht_crew_open(threads, &crew), HT_OK);
-    ht_crew_run(crew, do_share, &j);
-    ht_crew_close(crew);
-    check_canaries(s, k, "its output", out, out_bytes);
-    check_canaries(s, k, "its packed weights", packed, packed_bytes);
-    check_canaries(s, k, "what the team shares", shared, shared_bytes);
-    for (int i = 0; i < threads; i++)
-        check_canaries(s, k, "its scratch", j.scratch[i], scratch_bytes);
-    return out;
-}
-
-static bool same_float(const void *a, const void *b)
-{
-    float x, y;
-    memcpy(&x, a, sizeof x);
-    memcpy(&y, b, sizeof y);
-    return !memcmp(a, b, sizeof x) || (isnan(x) && isnan(y));
-}
-
-static void compare(scene *s, const ht_kernel *k, const ht_call *call, const void *want)
-{
-    size_t bytes = bytes_of(call->op->out, s->n), size = call->op->out->dtype == HT_U8 ? 1 : sizeof(float);
-    for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        const char *got = run_kernel(s, k, call, threads), *wanted = want;
-        for (size_t i = 0; i < bytes; i += size)
-            if (size == 1 ? got[i] != wanted[i] : !same_float(got + i, wanted + i))
-                fail_msg(
-                    "%s differs from scalar at element %zu of %zu (%d threads, %d of batch %d, kind %d, %s; again: "
-                    "--seed %u --case %d)",
-                    k->name, i / size, bytes / size, threads, s->n, s->batch, s->kind, s->text, seed, s->index);
-    }
-}
+/* ---- comparing ---- */
 
 /* How often each kernel of the lists was compared. */
 static struct {
@@ -361,14 +218,6 @@ static void compare_all(scene *s, const ht_call *call, const void *want)
 
 /* ---- inputs ---- */
 
-static float odd_nan(void) /* its payload all ones */
-{
-    const uint32_t u = 0xffffffff;
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
 static void fill_floats(const scene *s, float *x, size_t n)
 {
     const float odd[] = {odd_nan(), INFINITY, -INFINITY, FLT_MAX, -FLT_MAX, 1e-42f, 0.0f, -0.0f};
@@ -402,7 +251,7 @@ static void fill_inputs(scene *s, ht_call *call)
         if (!v || v->data)
             continue;
         size_t count = (size_t)(ht_rows(v, s->n) * ht_channels(v));
-        void *x = room(s, bytes_of(v, s->n));
+        void *x = room(s, value_bytes(v, s->n));
         call->in[i] = x;
         if (v->dtype == HT_U8)
             fill_codes(s, call->op, x, count);
@@ -429,12 +278,8 @@ static void check_op(scene *s, const ht_op *op)
 /* Every operation of the graph that is of one of two kinds. */
 static void check_case(void (*make)(scene *), int index, ht_op_kind a, ht_op_kind b)
 {
-    ht_mt19937_seed(&rng, seed * 1000003u + (unsigned)a * 1009u + (unsigned)index);
-    scene s = {.arena = ht_arena_create(), .index = index};
-    s.batch = (int)draw(1, one_in(4) ? 9 : 3);
-    s.n = (int)draw(1, s.batch);
+    scene s = open_scene((int)a, index, index % 4 ? 3 : 9);
     s.kind = one_in(2) ? ORDINARY : (int)draw(0, KINDS - 1);
-    s.graph = ht_graph_create(s.arena);
     s.layers = (ht_layers){s.layer, 1};
     make(&s);
     ht_graph_set_layers(s.graph, &s.layers);
@@ -523,11 +368,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(codes_and_ranges_equal_scalar),     cmocka_unit_test(the_deepest_sums_fit),
         cmocka_unit_test(every_listed_kernel_was_compared),
     };
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--seed"))
-            seed = (unsigned)strtoul(argv[i + 1], NULL, 10);
-        if (!strcmp(argv[i], "--case"))
-            only_case = (int)strtol(argv[i + 1], NULL, 10);
-    }
+    read_seed(argc, argv, 11);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,39 +1,14 @@
 /* Every kernel of every table against the scalar one, bit for bit, over drawn shapes: tile edges, odd channels, two
  * inputs, batches 1..9, one to three threads.  Outputs lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/rng.h"
-#include "cpu/cpu.h"
 #include "cpu/math.h"
 #include "graph/reverse.h"
 #include "graph/weights.h"
+#include "tests/kernels.h"
 
-enum { CANARY = 64, CASES = 50, MAX_THREADS = 3 };
+enum { CASES = 50 };
 
 /* ---- drawing ---- */
-
-static ht_mt19937 rng;
-static unsigned seed = 7;
-static int only_case = -1;
-
-static int64_t draw(int64_t low, int64_t high)
-{
-    return low + (int64_t)(ht_mt19937_u32(&rng) % (uint32_t)(high - low + 1));
-}
-
-static int64_t one_of(const int *choices, int n)
-{
-    return choices[draw(0, n - 1)];
-}
 
 /* Widths about the tiles' edges. */
 static int64_t draw_channels(void)
@@ -44,62 +19,19 @@ static int64_t draw_channels(void)
 
 enum { ORDINARY, TINY, LARGE, POISONED };
 
-/* A NaN whose payload is all ones, as bytes of 0xff give it: its bits must not leak into an exponent. */
-static float odd_nan(void)
-{
-    const uint32_t u = 0xffffffff;
-    float x;
-    memcpy(&x, &u, sizeof x);
-    return x;
-}
-
 /* Values from several distributions; a sprinkle of exact zeros of both signs; some NaN and infinity if poisoned. */
 static void fill(float *x, size_t n, int kind)
 {
-    ht_mt19937_randn(&rng, n, x);
-    for (size_t i = 0; i < n; i++) {
-        x[i] *= kind == TINY ? 1e-30f : kind == LARGE ? 1e4f : 1;
-        if (draw(0, 31) == 0)
-            x[i] = draw(0, 1) ? 0.0f : -0.0f;
-    }
+    fill_normal(x, n, kind == TINY ? 1e-30f : kind == LARGE ? 1e4f : 1);
     for (int i = 0; kind == POISONED && i < 3; i++)
         x[(size_t)draw(0, 1 << 30) % n] = i ? (draw(0, 1) ? INFINITY : -INFINITY) : odd_nan();
 }
 
-typedef struct scene {
-    ht_arena *arena;
-    ht_graph *graph;
-    int batch, n; /* planned for, and run */
-    int kind, index;
-    char text[200];
-} scene;
-
-static const ht_tensor *draw_weight(scene *s, int ndim, const int64_t *shape)
-{
-    ht_tensor *t = ht_alloc(s->arena, sizeof *t);
-    size_t count = 1;
-    assert_non_null(t);
-    for (int i = 0; i < ndim; i++)
-        count *= (size_t)shape[i];
-    float *data = ht_alloc_array(s->arena, count, sizeof *data);
-    assert_non_null(data);
-    fill(data, count, ORDINARY);
-    *t = (ht_tensor){
-        .name = "w.weight", .dtype = HT_F32, .ndim = ndim, .data = data, .count = count, .bytes = count * sizeof *data};
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    return t;
-}
-
 #define WEIGHT(s, ...)                                                                                                 \
-    draw_weight(s, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
-
-static ht_value *draw_input(scene *s, const char *name, int ndim, const int64_t *shape)
-{
-    return ht_input(s->graph, name, ndim, shape, HT_DEPENDS_X);
-}
+    weight_of(s, "w.weight", (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
 #define INPUT(s, name, ...)                                                                                            \
-    draw_input(s, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
+    input(s, name, (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[]){__VA_ARGS__})
 
 static void describe(scene *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
 static void describe(scene *s, const char *format, ...)
@@ -119,7 +51,7 @@ static ht_value *maybe_concat(scene *s, ht_value *x, const char *name)
     if (draw(0, 1))
         return x;
     shape[x->ndim - 1] = draw_channels();
-    return ht_concat(s->graph, x, draw_input(s, name, x->ndim, shape));
+    return ht_concat(s->graph, x, input(s, name, x->ndim, shape));
 }
 
 static void scene_conv2d(scene *s)
@@ -223,7 +155,7 @@ static void scene_attention(scene *s)
 /* The gradient of y by v becomes the scene's output. */
 static void gradient_output(scene *s, ht_value *y, ht_value *v)
 {
-    ht_value *gradient = NULL, *dy = draw_input(s, "dy", y->ndim, y->shape);
+    ht_value *gradient = NULL, *dy = input(s, "dy", y->ndim, y->shape);
     ht_gradients(s->graph, y, dy, 1, &v, &gradient);
     ht_output_value(s->graph, gradient, "gradient");
 }
@@ -306,90 +238,7 @@ static void scene_softmax(scene *s)
     scene_heads(s, HT_OP_softmax);
 }
 
-/* ---- running one kernel ---- */
-
-/* bytes of junk between two rows of canaries. */
-static void *room(scene *s, size_t bytes)
-{
-    char *p = ht_alloc(s->arena, bytes + 2 * CANARY);
-    assert_non_null(p);
-    memset(p, 0xca, CANARY);
-    memset(p + CANARY, 0xa5, bytes);
-    memset(p + CANARY + bytes, 0xca, CANARY);
-    return p + CANARY;
-}
-
-static void check_canaries(const scene *s, const ht_kernel *k, const char *what, const void *room, size_t bytes)
-{
-    const unsigned char *p = room;
-    for (size_t i = 0; i < CANARY; i++)
-        if (p[i - CANARY] != 0xca || p[bytes + i] != 0xca)
-            fail_msg("%s writes outside %s: %s", k->name, what, s->text);
-}
-
-static size_t size_of(size_t (*size)(const ht_op *), const ht_op *op)
-{
-    return size ? size(op) : 0;
-}
-
-static uint32_t bits(float x)
-{
-    uint32_t u;
-    memcpy(&u, &x, sizeof u);
-    return u;
-}
-
-typedef struct job {
-    const ht_kernel *kernel;
-    ht_call call;
-    void *shared, *scratch[MAX_THREADS];
-} job;
-
-static void do_share(void *argument, const ht_team *member)
-{
-    job *j = argument;
-    ht_team team = *member;
-    team.shared = j->shared;
-    team.scratch = j->scratch[team.thread];
-    j->kernel->run(&j->call, &team);
-}
-
-static float *run_kernel(scene *s, const ht_kernel *k, const ht_call *call, int threads)
-{
-    size_t out_bytes = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out)) * sizeof(float);
-    size_t packed_bytes = size_of(k->packed, call->op), shared_bytes = size_of(k->shared, call->op);
-    size_t scratch_bytes = size_of(k->scratch, call->op);
-    void *out = room(s, out_bytes), *packed = room(s, packed_bytes), *shared = room(s, shared_bytes);
-    job j = {.kernel = k, .call = *call, .shared = shared};
-    ht_crew *crew;
-    for (int i = 0; i < threads; i++)
-        j.scratch[i] = room(s, scratch_bytes);
-    if (k->pack)
-        k->pack(call->op, packed);
-    j.call.out = out;
-    j.call.packed = packed;
-    assert_int_equal(ht_crew_open(threads, &crew), HT_OK);
-    ht_crew_run(crew, do_share, &j);
-    ht_crew_close(crew);
-    check_canaries(s, k, "its output", out, out_bytes);
-    check_canaries(s, k, "its packed weights", packed, packed_bytes);
-    check_canaries(s, k, "what the team shares", shared, shared_bytes);
-    for (int i = 0; i < threads; i++)
-        check_canaries(s, k, "its scratch", j.scratch[i], scratch_bytes);
-    return out;
-}
-
-static void compare(scene *s, const ht_kernel *k, const ht_call *call, const float *want)
-{
-    size_t count = (size_t)(ht_rows(call->op->out, s->n) * ht_channels(call->op->out));
-    for (int threads = 1; threads <= MAX_THREADS; threads++) {
-        const float *got = run_kernel(s, k, call, threads);
-        for (size_t i = 0; i < count; i++)
-            if (bits(got[i]) != bits(want[i]) && !(isnan(got[i]) && isnan(want[i])))
-                fail_msg("%s differs from scalar: out[%zu] = %.9g, want %.9g (%d threads, %d of batch %d, %s)", k->name,
-                         i, (double)got[i], (double)want[i], threads, s->n, s->batch, s->text, seed, s->index);
-    }
-}
+/* ---- running ---- */
 
 static void fill_inputs(scene *s, ht_call *call)
 {
@@ -443,10 +292,8 @@ static void compare_list(scene *s, const ht_kernel *list, const ht_call *call, c
 
 static void check_case(ht_op_kind kind, void (*make)(scene *), int index)
 {
-    ht_mt19937_seed(&rng, seed * 1000003u + (unsigned)kind * 1009u + (unsigned)index);
-    scene s = {.arena = ht_arena_create(), .batch = (int)draw(1, 9), .kind = (int)draw(0, POISONED), .index = index};
-    s.n = (int)draw(1, s.batch);
-    s.graph = ht_graph_create(s.arena);
+    scene s = open_scene((int)kind, index, 9);
+    s.kind = (int)draw(0, POISONED);
     make(&s);
     if (ht_graph_finish(s.graph, true))
         fail_msg("%s", ht_error_message());
@@ -558,11 +405,6 @@ int main(int argc, char **argv)
         cmocka_unit_test(gradients_equal_scalar),        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
-    for (int i = 1; i + 1 < argc; i += 2) {
-        if (!strcmp(argv[i], "--seed"))
-            seed = (unsigned)strtoul(argv[i + 1], NULL, 10);
-        if (!strcmp(argv[i], "--case"))
-            only_case = (int)strtol(argv[i + 1], NULL, 10);
-    }
+    read_seed(argc, argv, 7);
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -22,8 +22,18 @@ static int close_all(void **state)
     return remove_root(state);
 }
 
-static const small_model tiny = {.a = 8, .b = 16, .seed = 3}, /* blocks of 16 divide none of its first convolutions */
-    wide = {.a = 32, .b = 32, .seed = 3}, classes = {.a = 8, .b = 16, .seed = 3, .classes = 3};
+/* Of few training timesteps: each is one more evaluation of what depends on time alone. */
+#define SHORT "\"num_train_timesteps\":100"
+static const small_model tiny = {.a = 8, .b = 16, .seed = 3, .scheduler = SHORT}, /* blocks of 16 divide none of its
+                                                                                   first convolutions */
+    least = {.a = 4, .b = 8, .seed = 3, .scheduler = SHORT}, wide = {.a = 32, .b = 32, .seed = 3, .scheduler = SHORT},
+                         classes = {.a = 8, .b = 16, .seed = 3, .classes = 3, .scheduler = SHORT};
+
+static void calibrate_quickly(ht_model *m)
+{
+    assert_ok(ht_calibrate(m, &(ht_calibrate_options){.steps = 6, .timesteps = 3, .per_step = 2, .threads = 1},
+                           in_root("calib")));
+}
 
 /* A model, open, and its calibration: root/model, root/calib. */
 static ht_model *open_calibrated(const small_model *m)
@@ -31,8 +41,7 @@ static ht_model *open_calibrated(const small_model *m)
     ht_model *model;
     write_small_model(in_root("model"), m);
     assert_ok(ht_model_open(in_root("model"), NULL, &model));
-    assert_ok(ht_calibrate(model, &(ht_calibrate_options){.steps = 6, .timesteps = 3, .per_step = 2, .threads = 1},
-                           in_root("calib")));
+    calibrate_quickly(model);
     return model;
 }
 
@@ -91,6 +100,21 @@ static ht_model_info info_of(const char *path)
     return info;
 }
 
+/* A weight on average, of the quantized layers. */
+static double bits_of_layers(const char *path, int *layers)
+{
+    ht_model *m = opened(path);
+    double bits = 0, weights = 0;
+    for (*layers = 0; *layers < m->layers.n; ++*layers) {
+        ht_layer_info l;
+        ht_model_get_layer(m, *layers, &l);
+        bits += l.bits * (double)l.weights;
+        weights += (double)l.weights;
+    }
+    ht_model_close(m);
+    return bits / weights;
+}
+
 /* ---- schemes ---- */
 
 static void every_scheme_draws(void **state)
@@ -102,15 +126,16 @@ static void every_scheme_draws(void **state)
     for (const char *scheme; (scheme = ht_scheme_name(n, &words)); n++) {
         ht_quantize_options o = with_calibration();
         o.scheme = scheme;
+        o.layers = "tfmq"; /* nothing is tried out */
         o.rounding = "nearest";
-        o.bits = 1; /* nothing is raised to 8 bits */
         o.scale = "minmax";
         const char *path = quantize(m, scheme, &o);
         double distance = distance_of(m, path);
-        ht_model_info info = info_of(path);
+        int layers = 0;
+        double bits = bits_of_layers(path, &layers);
         double bound = scheme[1] == '8' ? 0.1 : !strcmp(scheme, "w4a4") ? 1.5 : 0.8;
-        if (!*words || !(distance > 0 && distance < bound) || info.layers < 20 || !(info.average_bits < 9))
-            fail_msg("%s: distance %g, %d layers, %g bits", scheme, distance, info.layers, info.average_bits);
+        if (!*words || !(distance > 0 && distance < bound) || layers < 20 || !(bits < 9))
+            fail_msg("%s: distance %g, %d layers, %g bits", scheme, distance, layers, bits);
         remove_path(path);
     }
     assert_true(n >= 12);
@@ -122,6 +147,7 @@ static void every_set_of_layers_draws(void **state)
 {
     (void)state;
     static const char *const sets[] = {"default", "all", "tfmq"}, *const schemes[] = {"w4a8", "w8a8", "fp8", "w4a32"};
+    static const double bounds[] = {0.15, 0.08, 0.06, 0.12}; /* measured: 0.108, 0.054, 0.044, 0.091 at most */
     ht_model *m = open_calibrated(&classes);
     int layers[3];
     for (int k = 0; k < 4; k++) {
@@ -132,7 +158,7 @@ static void every_set_of_layers_draws(void **state)
             o.rounding = "nearest";
             const char *path = quantize(m, sets[i], &o);
             double distance = distance_of(m, path);
-            if (!(distance > 0 && distance < 1.5))
+            if (!(distance > 0 && distance < bounds[k]))
                 fail_msg("%s, %s: distance %g", schemes[k], sets[i], distance);
             layers[i] = info_of(path).layers;
             remove_path(path);
@@ -167,7 +193,7 @@ static void every_setting_draws(void **state)
     ht_model *m = open_calibrated(&tiny);
     for (size_t i = 0; i < sizeof variants / sizeof *variants; i++) {
         ht_quantize_options o = variants[i].options;
-        o.bits = 1;
+        o.layers = o.layers || o.temporal ? o.layers : "all"; /* nothing is tried out */
         o.calibration = with_calibration().calibration;
         o.threads = 1;
         o.rounding = "nearest";
@@ -190,7 +216,8 @@ static void the_same_settings_give_the_same_bytes(void **state)
     for (int i = 0; i < 4; i++) {
         ht_quantize_options o = with_calibration();
         o.rounding = roundings[i];
-        o.bits = i ? 1 : 8; /* choosing who gets 8 bits is the same for all */
+        o.bits = i ? 0 : 8;
+        o.layers = i ? "all" : "default"; /* choosing who gets 8 bits is the same for all */
         const char *one = quantize(m, "one", &o);
         o.threads = 2;
         o.batch = 3;
@@ -207,14 +234,14 @@ static void the_same_settings_give_the_same_bytes(void **state)
 static void its_own_calibration_is_that_of_the_seed(void **state)
 {
     (void)state;
-    ht_model *m = open_calibrated(&tiny);
+    ht_model *m = open_calibrated(&least);
     ht_quantize_options o = {.seed = 5, .rounding = "nearest", .threads = 1, .layers = "all"};
     const char *one = quantize(m, "one", &o);
+    assert_ok(ht_calibrate(m, &(ht_calibrate_options){.seed = 5, .threads = 2}, in_root("calib")));
     o.threads = 2;
-    assert_true(same_model(one, quantize(m, "two", &o)));
-    assert_ok(ht_calibrate(m, &(ht_calibrate_options){.seed = 5}, in_root("calib")));
     o.calibration = in_root("calib");
     assert_true(same_model(one, quantize(m, "three", &o)));
+    o.threads = 1;
     o.calibration = NULL;
     o.seed = 6;
     assert_false(same_model(one, quantize(m, "four", &o)));
@@ -256,7 +283,7 @@ static void the_default_leaves_first_and_last_and_keeps_time_in_8_bits(void **st
                                        "mid_block.resnets.0.time_emb_proj"};
     ht_model *m = open_calibrated(&tiny);
     ht_quantize_options o = with_calibration();
-    o.bits = 4;
+    o.bits = HT_BITS_LEAST;
     o.rounding = "nearest";
     ht_model *q = opened(quantize(m, "quantized", &o));
     assert_null(layer_of(q, "conv_in"));
@@ -283,6 +310,7 @@ static void shortcuts_stay_one_if_told(void **state)
     ht_quantize_options o = with_calibration();
     o.no_split = 1;
     o.groups = 1;
+    o.layers = "all";
     o.rounding = "nearest";
     ht_model *q = opened(quantize(m, "quantized", &o));
     for (int i = 0; i < q->layers.n; i++) {
@@ -358,18 +386,70 @@ static void a_pipeline_becomes_a_pipeline(void **state)
     float want[SMALL_PIXELS], got[SMALL_PIXELS];
     ht_model_info info;
     assert_ok(ht_model_open(GOLDENS "/pipeline/ddpm", NULL, &m));
-    ht_quantize_options o = {.scheme = "w8a8", .rounding = "nearest", .threads = 1};
+    calibrate_quickly(m);
+    ht_quantize_options o = with_calibration();
+    o.scheme = "w8a8";
+    o.rounding = "nearest";
     const char *path = quantize(m, "quantized/", &o);
     ht_model *q = opened(path);
     ht_model_get_info(q, &info);
     assert_string_equal(info.scheduler, "DDPMScheduler");
-    assert_int_equal(entries_of(path), 3); /* model_index.json, unet, scheduler */
-    assert_int_equal(entries_of(root), 1);
+    assert_int_equal(entries_of(path), entries_of(GOLDENS "/pipeline/ddpm")); /* goldens beside it are part of it */
+    assert_int_equal(entries_of(root), 2);
     sample(m, want);
     sample(q, got);
     assert_close("8 bits", got, want, SMALL_PIXELS, 0.3);
     ht_model_close(q);
     ht_model_close(m);
+}
+
+static void put_text(const char *path, const char *text)
+{
+    put_bytes(path, text, strlen(text));
+}
+
+/* What the denoiser needs not, as text encoders; also where a path is a link, as in the cache of a hub. */
+static void a_pipeline_stays_whole(void **state)
+{
+    (void)state;
+    ht_model *m;
+    write_small_model(in_root("unet"), &tiny);
+    assert_int_equal(mkdir(in_root("pipeline"), 0777), 0);
+    assert_int_equal(rename(in_root("unet"), in_root("pipeline/unet")), 0);
+    put_text(
+        in_root("pipeline/model_index.json"),
+        "{\"_class_name\":\"P\",\"unet\":[\"diffusers\",\"UNet2DModel\"],\"vae\":[\"diffusers\",\"AutoencoderKL\"]}");
+    assert_int_equal(mkdir(in_root("pipeline/vae"), 0777), 0);
+    assert_int_equal(mkdir(in_root("pipeline/vae/deep"), 0777), 0);
+    assert_int_equal(mkdir(in_root("pipeline/.git"), 0777), 0);
+    put_text(in_root("pipeline/vae/weights.bin"), "weights");
+    put_text(in_root("pipeline/vae/deep/empty"), "");
+    put_text(in_root("pipeline/LICENSE"), "as is");
+    put_text(in_root("blob"), "blob");
+    assert_int_equal(symlink("../blob", in_root("pipeline/merges.txt")), 0);
+    assert_ok(ht_model_open(in_root("pipeline"), NULL, &m));
+    calibrate_quickly(m);
+    ht_quantize_options o = with_calibration();
+    o.rounding = "nearest";
+    o.layers = "all";
+    const char *inside = quantize(m, "pipeline/small", &o), *beside = quantize(m, "beside", &o);
+    ht_model_close(m);
+    assert_int_equal(entries_of(inside), 5); /* model_index.json, unet, vae, LICENSE, merges.txt: and not itself */
+    assert_int_equal(entries_of(beside), 6); /* and the one inside */
+    static const char *const kept[] = {"vae/weights.bin", "vae/deep/empty", "LICENSE", "merges.txt"};
+    for (int i = 0; i < 4; i++) {
+        const char *old = ht_sprintf(arena, "%s/%s", in_root("pipeline"), kept[i]);
+        assert_true(same_file(old, ht_sprintf(arena, "%s/%s", inside, kept[i])));
+    }
+    remove_path(in_root("pipeline"));
+    remove_path(in_root("blob"));
+    for (int i = 0; i < 4; i++) { /* nothing hangs on where it was made from */
+        size_t n;
+        char *bytes = bytes_of(ht_sprintf(arena, "%s/%s", beside, kept[i]), &n);
+        assert_string_equal(bytes, ((const char *const[]){"weights", "", "as is", "blob"})[i]);
+        free(bytes);
+    }
+    ht_model_close(opened(beside));
 }
 
 /* ---- what is refused ---- */
@@ -400,6 +480,9 @@ static void options_out_of_range_are_refused_before_work(void **state)
                  {{.bits = 0.5}, "0.5"},
                  {{.bits = 17}, "17"},
                  {{.bits = NAN}, "nan"},
+                 {{.bits = -2}, "-2"},
+                 {{.bits = 2}, "at least"},
+                 {{.bits = 8, .scheme = "w8a8"}, "w8a8 of the layers \"default\" takes"},
                  {{.groups = -1}, "-1 groups"},
                  {{.percentile = 101}, "101"},
                  {{.percentile = -5}, "-5"},
@@ -474,7 +557,7 @@ static void an_empty_folder_is_taken(void **state)
     (void)state;
     ht_model *m = open_calibrated(&tiny);
     mkdir(in_root("empty"), 0777);
-    assert_ok(try(m, "empty", (ht_quantize_options){.rounding = "nearest"}));
+    assert_ok(try(m, "empty", (ht_quantize_options){.rounding = "nearest", .layers = "all"}));
     assert_true(info_of(in_root("empty")).layers > 0);
     assert_int_equal(entries_of(root), 3);
     ht_model_close(m);
@@ -507,7 +590,10 @@ static void a_quantized_model_is_not_quantized_again(void **state)
 {
     (void)state;
     ht_model *m = open_calibrated(&tiny), *q;
-    q = opened(quantize(m, "once", &(ht_quantize_options){.rounding = "nearest", .threads = 1}));
+    ht_quantize_options o = with_calibration();
+    o.rounding = "nearest";
+    o.layers = "all";
+    q = opened(quantize(m, "once", &o));
     assert_refused(try(q, "twice", (ht_quantize_options){.progress = never}), HT_ERR_ARGUMENT, "is quantized already");
     assert_refused(ht_calibrate(q, NULL, in_root("again")), HT_ERR_ARGUMENT, "is quantized already");
     assert_int_equal(entries_of(root), 3);
@@ -553,7 +639,7 @@ static void progress_grows_and_a_cancelled_quantization_leaves_nothing(void **st
         assert_int_equal(entries_of(root), 2);
     }
     watch w = {.stop = 1001};
-    ht_quantize_options o = {.progress = stop_at, .user = &w, .threads = 2, .rounding = "nearest", .bits = 1};
+    ht_quantize_options o = {.progress = stop_at, .user = &w, .threads = 2, .rounding = "nearest", .layers = "all"};
     o.calibration = with_calibration().calibration;
     assert_ok(ht_quantize(m, &o, in_root("out")));
     assert_true(w.last > 0);
@@ -576,6 +662,7 @@ int main(void)
         CASE(rounding_lowers_the_error_of_outputs),
         CASE(config_says_how_it_was_made),
         CASE(a_pipeline_becomes_a_pipeline),
+        CASE(a_pipeline_stays_whole),
         CASE(options_out_of_range_are_refused_before_work),
         CASE(a_block_that_does_not_divide_is_refused_before_work),
         CASE(a_place_that_cannot_be_written_is_refused_before_work),

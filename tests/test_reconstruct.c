@@ -1,61 +1,17 @@
 /* Block reconstruction: the loss falls below that of nearest codes, a block never leaves worse than it came, and codes
  * are a function of the data and the seed alone. */
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <string.h>
-
-#include <cmocka.h>
 
 #include "calib/gate.h"
 #include "calib/reconstruct.h"
-#include "core/rng.h"
 #include "cpu/backend.h"
+#include "tests/graphs.h"
 
 enum { N = 48, H = 4, W = 4, C = 8, LAYERS = 3 };
 
-static ht_arena *arena;
-static ht_mt19937 rng;
-
-static int open_arena(void **state)
+static const ht_tensor *small_tensor(const char *name, int ndim, int64_t a, int64_t b, int64_t k, float scale)
 {
-    (void)state;
-    ht_mt19937_seed(&rng, 3);
-    return !(arena = ht_arena_create());
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    ht_arena_free(arena);
-    return 0;
-}
-
-static float *draw(size_t n, float scale)
-{
-    float *x = ht_alloc_array(arena, n, sizeof *x);
-    assert_non_null(x);
-    ht_mt19937_randn(&rng, n, x);
-    for (size_t i = 0; i < n; i++)
-        x[i] *= scale;
-    return x;
-}
-
-static const ht_tensor *tensor(const char *name, int ndim, int64_t a, int64_t b, int64_t k, float scale)
-{
-    ht_tensor *t = ht_alloc(arena, sizeof *t);
-    assert_non_null(t);
-    size_t count = (size_t)(a * b * k * k);
-    *t = (ht_tensor){.name = name,
-                     .dtype = HT_F32,
-                     .ndim = ndim,
-                     .shape = {a, ndim > 1 ? b : 0, ndim > 2 ? k : 0, ndim > 2 ? k : 0},
-                     .data = draw(count, scale),
-                     .count = count,
-                     .bytes = count * sizeof(float)};
-    return t;
+    return tensor(name, ndim, (int64_t[]){a, b, k, k}, scale);
 }
 
 /* ---- a residual block over a concatenation, quantized ---- */
@@ -72,11 +28,11 @@ typedef struct block {
 static ht_graph *build(void)
 {
     ht_graph *g = ht_graph_create(arena);
-    ht_norm_weights n1 = {tensor("b.norm1.weight", 1, 2 * C, 1, 1, 1), tensor("n", 1, 2 * C, 1, 1, 1)};
-    ht_norm_weights n2 = {tensor("b.norm2.weight", 1, C, 1, 1, 1), tensor("n", 1, C, 1, 1, 1)};
-    ht_conv_weights c1 = {tensor("b.conv1.weight", 4, C, 2 * C, 3, 0.1f), tensor("n", 1, C, 1, 1, 1)};
-    ht_conv_weights c2 = {tensor("b.conv2.weight", 4, C, C, 3, 0.1f), tensor("n", 1, C, 1, 1, 1)};
-    ht_conv_weights c3 = {tensor("b.shortcut.weight", 4, C, 2 * C, 1, 0.2f), NULL};
+    ht_norm_weights n1 = {small_tensor("b.norm1.weight", 1, 2 * C, 1, 1, 1), small_tensor("n", 1, 2 * C, 1, 1, 1)};
+    ht_norm_weights n2 = {small_tensor("b.norm2.weight", 1, C, 1, 1, 1), small_tensor("n", 1, C, 1, 1, 1)};
+    ht_conv_weights c1 = {small_tensor("b.conv1.weight", 4, C, 2 * C, 3, 0.1f), small_tensor("n", 1, C, 1, 1, 1)};
+    ht_conv_weights c2 = {small_tensor("b.conv2.weight", 4, C, C, 3, 0.1f), small_tensor("n", 1, C, 1, 1, 1)};
+    ht_conv_weights c3 = {small_tensor("b.shortcut.weight", 4, C, 2 * C, 1, 0.2f), NULL};
     const ht_conv_shape same_size = {1, 1, 1, 1, 1};
     ht_value *x = ht_input(g, "x", 4, (int64_t[]){1, H, W, C}, HT_DEPENDS_X);
     ht_value *skip = ht_input(g, "skip", 4, (int64_t[]){1, H, W, C}, HT_DEPENDS_X);

@@ -1,196 +1,11 @@
 /* Reverse mode: gradients are those of central finite differences of a forward in double that knows nothing of ours;
  * blocks found in a graph compute what the graph computes; threads and instruction sets change no bit. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
-
-#include <cmocka.h>
-
-#include "core/rng.h"
 #include "cpu/backend.h"
 #include "cpu/cpu.h"
 #include "graph/reverse.h"
+#include "tests/doubles.h"
 
 enum { N = 2, H = 4, W = 4, C = 6 };
-
-static ht_arena *arena;
-static ht_mt19937 rng;
-
-static int open_arena(void **state)
-{
-    (void)state;
-    ht_mt19937_seed(&rng, 3);
-    return !(arena = ht_arena_create());
-}
-
-static int close_arena(void **state)
-{
-    (void)state;
-    ht_arena_free(arena);
-    return 0;
-}
-
-static float *draw(size_t n)
-{
-    float *x = ht_alloc_array(arena, n, sizeof *x);
-    assert_non_null(x);
-    ht_mt19937_randn(&rng, n, x);
-    return x;
-}
-
-static const ht_tensor *tensor(const char *name, int ndim, const int64_t *shape)
-{
-    ht_tensor *t = ht_alloc(arena, sizeof *t);
-    size_t count = 1;
-    assert_non_null(t);
-    for (int i = 0; i < ndim; i++)
-        count *= (size_t)shape[i];
-    *t = (ht_tensor){
-        .name = name, .dtype = HT_F32, .ndim = ndim, .data = draw(count), .count = count, .bytes = count * 4};
-    memcpy(t->shape, shape, (size_t)ndim * sizeof *shape);
-    return t;
-}
-
-#define SHAPE(...)                                                                                                     \
-    (int)(sizeof((int64_t[]){__VA_ARGS__}) / sizeof(int64_t)), (const int64_t[])                                       \
-    {                                                                                                                  \
-        __VA_ARGS__                                                                                                    \
-    }
-#define TENSOR(name, ...) tensor(name, SHAPE(__VA_ARGS__))
-
-/* ---- a forward in double ---- */
-
-typedef struct doubles {
-    double *of[256]; /* by value id */
-} doubles;
-
-static double at4(const double *x, const int64_t *s, int64_t n, int64_t y, int64_t xx, int64_t c)
-{
-    return y < 0 || xx < 0 || y >= s[1] || xx >= s[2] ? 0 : x[((n * s[1] + y) * s[2] + xx) * s[3] + c];
-}
-
-static void conv_in_double(const ht_op *op, const double *x, const double *w, const double *b, double *y)
-{
-    const int64_t *s = op->out->shape, *xs = op->in[HT_IN_X]->shape, k = op->attrs.kernel;
-    for (int64_t i = 0; i < ht_value_count(op->out); i++) {
-        int64_t o = i % s[3], xx = i / s[3] % s[2], yy = i / s[3] / s[2] % s[1], n = i / s[3] / s[2] / s[1];
-        y[i] = b ? b[o] : 0;
-        for (int64_t t = 0; t < k * k; t++)
-            for (int64_t c = 0; c < xs[3]; c++)
-                y[i] +=
-                    w[(o * k * k + t) * xs[3] + c] * at4(x, xs, n, yy * op->attrs.stride - op->attrs.pad_top + t / k,
-                                                         xx * op->attrs.stride - op->attrs.pad_left + t % k, c);
-    }
-}
-
-static void norm_in_double(const ht_op *op, const double *x, double *y)
-{
-    const float *w = op->in[HT_IN_WEIGHT]->data->data, *b = op->in[HT_IN_BIAS]->data->data;
-    int64_t c = ht_channels(op->out), images = op->out->shape[0], p = ht_value_count(op->out) / c / images;
-    int64_t group = c / op->attrs.groups;
-    for (int64_t n = 0; n < images; n++)
-        for (int64_t g = 0; g < op->attrs.groups; g++) {
-            double mean = 0, var = 0, count = (double)(p * group);
-            for (int64_t i = 0; i < p * group; i++)
-                mean += x[(n * p + i / group) * c + g * group + i % group] / count;
-            for (int64_t i = 0; i < p * group; i++)
-                var += pow(x[(n * p + i / group) * c + g * group + i % group] - mean, 2) / count;
-            for (int64_t i = 0; i < p * group; i++) {
-                int64_t ch = g * group + i % group, e = (n * p + i / group) * c + ch;
-                y[e] = (x[e] - mean) / sqrt(var + (double)op->attrs.eps) * (double)w[ch] + (double)b[ch];
-            }
-        }
-}
-
-static void heads_in_double(const ht_op *op, const double *a, const double *b, double *y)
-{
-    int64_t heads = op->attrs.heads, wa = ht_channels(op->in[HT_IN_X]), wb = ht_channels(op->in[HT_IN_X2]);
-    int64_t rows = op->out->shape[1], wo = ht_channels(op->out), ra = op->in[HT_IN_X]->shape[1],
-            rb = op->in[HT_IN_X2]->shape[1];
-    for (int64_t i = 0; i < ht_value_count(op->out); i++) {
-        int64_t n = i / wo / rows, r = i / wo % rows, h = i % wo / (wo / heads), c = i % wo % (wo / heads);
-        const double *pa = a + n * ra * wa + h * (wa / heads), *pb = b + n * rb * wb + h * (wb / heads);
-        y[i] = 0;
-        if (op->kind == HT_OP_scores)
-            for (int64_t k = 0; k < wa / heads; k++)
-                y[i] += pa[r * wa + k] * pb[c * wb + k] * (double)op->attrs.scale;
-        else
-            for (int64_t k = 0; k < rb; k++)
-                y[i] += (op->kind == HT_OP_mix ? pa[r * wa + k] : pa[k * wa + r]) * pb[k * wb + c] *
-                        (double)op->attrs.scale;
-    }
-}
-
-static void softmax_in_double(const ht_op *op, const double *x, double *y)
-{
-    int64_t width = ht_channels(op->out) / op->attrs.heads;
-    for (int64_t r = 0; r < ht_value_count(op->out) / width; r++) {
-        double sum = 0;
-        for (int64_t j = 0; j < width; j++)
-            sum += y[r * width + j] = exp(x[r * width + j]);
-        for (int64_t j = 0; j < width; j++)
-            y[r * width + j] /= sum;
-    }
-}
-
-/* Operations of which every output element is made of a few input elements. */
-static double element(const ht_op *op, const double *x, const double *x2, const double *row, const double *shift,
-                      int64_t i)
-{
-    const int64_t *s = op->out->shape, *xs = op->in[HT_IN_X]->shape;
-    int64_t c = ht_channels(op->out), cx = ht_channels(op->in[HT_IN_X]), r = i / c, k = i % c;
-    int64_t n = r / (ht_value_count(op->out) / s[0] / c), y = op->out->ndim == 4 ? r / s[2] % s[1] : 0, xx = r % s[2];
-    switch (op->kind) {
-    case HT_OP_silu:
-        return x[i] / (1 + exp(-x[i]));
-    case HT_OP_affine:
-        return x[i] * (double)op->attrs.scale + (double)op->attrs.shift;
-    case HT_OP_add:
-        return x[i] + x2[i];
-    case HT_OP_add_row:
-        return x[i] + row[(op->in[HT_IN_ROW]->batched ? n * c : 0) + k];
-    case HT_OP_scale_shift:
-        return x[i] * (1 + row[n * c + k]) + shift[n * c + k];
-    case HT_OP_slice:
-        return x[r * cx + op->attrs.begin + k];
-    case HT_OP_concat:
-        return k < cx ? x[r * cx + k] : x2[r * (c - cx) + k - cx];
-    case HT_OP_upsample:
-        return at4(x, xs, n, y / 2, xx / 2, k);
-    case HT_OP_avg_pool:
-        return (at4(x, xs, n, 2 * y, 2 * xx, k) + at4(x, xs, n, 2 * y + 1, 2 * xx, k) +
-                at4(x, xs, n, 2 * y, 2 * xx + 1, k) + at4(x, xs, n, 2 * y + 1, 2 * xx + 1, k)) /
-               4;
-    case HT_OP_reshape:
-        return x[i];
-    default:
-        fail_msg("the test has no %s in double", ht_op_kind_name(op->kind));
-        return 0;
-    }
-}
-
-static void compute(const ht_op *op, doubles *d)
-{
-    const double *in[HT_INPUTS] = {NULL};
-    double *y = d->of[op->out->id];
-    for (int i = 0; i < HT_INPUTS; i++)
-        in[i] = op->in[i] ? d->of[op->in[i]->id] : NULL;
-    if (op->kind == HT_OP_conv2d_by)
-        conv_in_double(op, in[HT_IN_X], in[HT_IN_WEIGHT], in[HT_IN_BIAS], y);
-    else if (op->kind == HT_OP_group_norm)
-        norm_in_double(op, in[HT_IN_X], y);
-    else if (op->kind == HT_OP_scores || op->kind == HT_OP_mix || op->kind == HT_OP_mix_t)
-        heads_in_double(op, in[HT_IN_X], in[HT_IN_X2], y);
-    else if (op->kind == HT_OP_softmax)
-        softmax_in_double(op, in[HT_IN_X], y);
-    else
-        for (int64_t i = 0; i < ht_value_count(op->out); i++)
-            y[i] = element(op, in[HT_IN_X], in[HT_IN_X2], in[HT_IN_ROW], in[HT_IN_RESIDUAL], i);
-}
 
 /* ---- a scene: a graph, its gradients, and values for its inputs ---- */
 
@@ -235,8 +50,8 @@ static void finish(scene *s, ht_value *y, int wanted)
     if (ht_graph_finish(s->graph, false))
         fail_msg("%s", ht_error_message());
     for (int i = 0; i < s->n_inputs; i++)
-        s->data[i] = draw((size_t)ht_value_count(s->inputs[i]));
-    s->dy_data = draw((size_t)ht_value_count(y));
+        s->data[i] = draw((size_t)ht_value_count(s->inputs[i]), 1);
+    s->dy_data = draw((size_t)ht_value_count(y), 1);
 }
 
 static void run(const scene *s, const char *isa, int threads, float *y, float *const *gradients)
@@ -302,13 +117,13 @@ static void check_gradient(const scene *s, doubles *d, int which, const float *g
 static void check(scene *s)
 {
     static const char *const isas[] = {"scalar", "avx2", "avx512"};
-    float *y = draw((size_t)ht_value_count(s->y)), *other = draw((size_t)ht_value_count(s->y));
+    float *y = draw((size_t)ht_value_count(s->y), 1), *other = draw((size_t)ht_value_count(s->y), 1);
     float *want[16], *got[16];
     doubles d = {{NULL}};
     assert_true(ht_graph_values(s->graph) < 256);
     for (int i = 0; i < s->wanted; i++) {
-        want[i] = draw((size_t)ht_value_count(s->inputs[i]));
-        got[i] = draw((size_t)ht_value_count(s->inputs[i]));
+        want[i] = draw((size_t)ht_value_count(s->inputs[i]), 1);
+        got[i] = draw((size_t)ht_value_count(s->inputs[i]), 1);
     }
     run(s, "scalar", 1, y, want);
     fill_doubles(s, &d);
@@ -419,7 +234,7 @@ static void inner_values_have_gradients_too(void **state)
     ht_gradients(s.graph, y, dy, 1, &inner, &gradient);
     ht_output_value(s.graph, gradient, "gradient");
     assert_int_equal(ht_graph_finish(s.graph, false), HT_OK);
-    float *in = draw(N * 3 * C), out[N * 3 * C];
+    float *in = draw(N * 3 * C, 1), out[N * 3 * C];
     ht_program *p;
     assert_int_equal(ht_cpu_backend.compile(s.graph, &(ht_backend_options){.threads = 1}, &p), HT_OK);
     ht_cpu_backend.upload(p, dy, in, N);
@@ -448,7 +263,7 @@ static void codes_pass_gradients_within_their_range(void **state)
         assert_int_equal(ht_graph_finish(s.graph, false), HT_OK);
         float steps[2 * N] = {0.25f, 0, 0.01f, 0}, in[N * 2 * C], out[N * 2 * C], got[N * 2 * C];
         float zero = format.grid.exponent_bits ? 0 : 5;
-        float *g = draw(N * 2 * C);
+        float *g = draw(N * 2 * C, 1);
         steps[1] = steps[3] = zero;
         for (int i = 0; i < N * 2 * C; i++)
             in[i] = ((float)i - 6.2f) * (i < 12 ? 0.3f : 5.0f);
@@ -604,7 +419,7 @@ static void regions_compute_what_the_graph_computes(void **state)
         ht_graph *g = model(fuse);
         ht_region *r;
         int n;
-        float *x = draw(N * H * W * 3), *want = draw(4 * N * H * W * C), *got = draw(4 * N * H * W * C);
+        float *x = draw(N * H * W * 3, 1), *want = draw(4 * N * H * W * C, 1), *got = draw(4 * N * H * W * C, 1);
         assert_int_equal(ht_regions_find(g, arena, &r, &n), HT_OK);
         for (int i = 3; i <= 4; i++) { /* those with one input, a tap */
             ht_region_copy copy;
@@ -616,7 +431,7 @@ static void regions_compute_what_the_graph_computes(void **state)
             assert_int_equal(ht_cpu_backend.compile(to, &(ht_backend_options){.threads = 1}, &p), HT_OK);
             for (int l = 0; l < r[i].n_layers; l++) {
                 const ht_op *op = copy.layers[l].op;
-                float *w = draw(op->in[HT_IN_WEIGHT]->data->count);
+                float *w = draw(op->in[HT_IN_WEIGHT]->data->count, 1);
                 ht_weight_channels_last(op->in[HT_IN_WEIGHT]->data, w);
                 ht_cpu_backend.upload(p, copy.layers[l].weight, w, 1);
                 ht_cpu_backend.upload(p, copy.layers[l].bias, op->in[HT_IN_BIAS]->data->data, 1);

@@ -178,6 +178,20 @@ static void exponential_is_within_three_ulps(void **state)
     }
 }
 
+static void powers_are_close_to_the_long_double_ones(void **state)
+{
+    (void)state;
+    static const double xs[] = {0.9, 0.999, 1e-12, 0.0371, 1, 1.5, 77.25}, ys[] = {1, 2, 2.4, 19, 1000, 1e6, 0.3};
+    assert_true(ht_pow(0, 2.4) == 0);
+    assert_true(ht_pow(0.9, 1e5) == 0);
+    for (size_t i = 0; i < sizeof xs / sizeof *xs; i++)
+        for (size_t k = 0; k < sizeof ys / sizeof *ys; k++) {
+            double power = ys[k] * log(xs[i]);
+            if (fabs(power) < 700 && !(ulps(ht_pow(xs[i], ys[k]), powl(xs[i], ys[k])) <= 8 * (1 + fabs(power))))
+                fail_msg("%a to the power of %a is %a", xs[i], ys[k], ht_pow(xs[i], ys[k]));
+        }
+}
+
 /* sin and cos of turns by the identity with the angle left after whole quarter turns, which is exact. */
 static void sine_and_cosine_are_within_3_ulp_of_the_long_double_ones(void **state)
 {
@@ -554,6 +568,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(exponential_is_within_three_ulps),
+        cmocka_unit_test(powers_are_close_to_the_long_double_ones),
         cmocka_unit_test(mt19937_gives_the_published_words),
         cmocka_unit_test(philox_gives_the_published_words),
         cmocka_unit_test(log_is_within_3_ulp_of_the_long_double_one),

@@ -413,6 +413,45 @@ static void bad_moments_are_refused_with_the_name_of_the_layer(void **state)
     free_layer(&l);
 }
 
+/* ---- stopping ---- */
+
+typedef struct patience {
+    int asked, most;
+} patience;
+
+static bool is_over(void *user)
+{
+    patience *p = user;
+    return ++p->asked > p->most;
+}
+
+/* Between rows, candidates and Adam's steps, so that nobody waits for a whole layer. */
+static void rounding_stops_as_soon_as_it_is_told(void **state)
+{
+    (void)state;
+    static const struct {
+        ht_rounding method;
+        int candidates, asked; /* 19 rows are two turns of 16 */
+    } cases[] = {
+        {HT_ROUND_NEAREST, 0, 2}, {HT_ROUND_GPTQ, 0, 2}, {HT_ROUND_GPTQ_DESCENT, 3, 14}, {HT_ROUND_ADAROUND, 0, 42}};
+    layer l = layer_of(OUT, IN, SAMPLES, IN, 33);
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        for (int most = 0; most <= cases[i].asked; most++) {
+            patience p = {.most = most};
+            ht_round_options o = options_of(cases[i].method);
+            o.candidates = cases[i].candidates;
+            o.iterations = 20;
+            o.stop = is_over;
+            o.user = &p;
+            if (most < cases[i].asked)
+                assert_refused(&l, "int4", o, HT_ERR_CANCELLED, "cancelled");
+            else
+                ht_arena_free(round_layer("int4", &l, o).arena);
+            assert_int_equal(p.asked, most < cases[i].asked ? most + 1 : cases[i].asked);
+        }
+    free_layer(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -431,6 +470,7 @@ int main(void)
         cmocka_unit_test(rows_are_rounded_the_same_in_any_order),
         cmocka_unit_test(rounding_twice_gives_the_same_bits),
         cmocka_unit_test(the_factor_of_moments_does_not_matter),
+        cmocka_unit_test(rounding_stops_as_soon_as_it_is_told),
         cmocka_unit_test(bad_options_are_refused_with_the_name_of_the_layer),
         cmocka_unit_test(bad_moments_are_refused_with_the_name_of_the_layer),
     };
