@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LEFT = 66, TOP = 30, BOTTOM = 48, RIGHT = 16, LEGEND_LINE = 17, LETTER = 7, COLORS = 7, LEGEND_LETTERS = 44 };
+enum { LEFT = 80, TOP = 30, BOTTOM = 48, RIGHT = 16, LEGEND_LINE = 17, LETTER = 7, COLORS = 7, LEGEND_LETTERS = 44 };
 
 static const char *const colors[COLORS] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"};
 static const char *const dashes[] = {"", "6 3", "2 3", "9 3 2 3"};
@@ -160,7 +160,7 @@ static void labels(FILE *out, const plot *p)
     plot_escape(out, p->title);
     fprintf(out, "</text>\n<text x=\"%d\" y=\"%d\" text-anchor=\"middle\">", p->width / 2, p->height + 38);
     plot_escape(out, p->x_label);
-    fprintf(out, "</text>\n<text transform=\"translate(-50 %d) rotate(-90)\" text-anchor=\"middle\">", p->height / 2);
+    fprintf(out, "</text>\n<text transform=\"translate(-64 %d) rotate(-90)\" text-anchor=\"middle\">", p->height / 2);
     plot_escape(out, p->y_label);
     fputs("</text>\n", out);
 }

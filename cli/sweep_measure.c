@@ -25,16 +25,20 @@ struct sweep_measure {
     char network[PATH_MAX], reference[PATH_MAX];
     ht_evaluator *sets, *pairs;
     ht_evaluator_info info;
+    char remark[160];                                          /* the last one */
     char samples[PATH_MAX], wanted[PATH_MAX], found[PATH_MAX]; /* files: x_t, eps of floats, eps of the model at hand */
 };
 
 /* ---- the network and the reference set ---- */
 
+/* What is true of every cell is said once. */
 static void on_remark(void *user, const char *line)
 {
-    const sweep_measure *m = user;
-    if (!m->o.settings->quiet)
-        fprintf(stderr, "halftone: warning: %s\n", line);
+    sweep_measure *m = user;
+    if (m->o.settings->quiet || !strncmp(m->remark, line, sizeof m->remark - 1))
+        return;
+    snprintf(m->remark, sizeof m->remark, "%s", line);
+    fprintf(stderr, "halftone: warning: %s\n", line);
 }
 
 static ht_evaluate_options evaluate_options(sweep_measure *m, unsigned metrics)
