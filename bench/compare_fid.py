@@ -78,7 +78,8 @@ def with_pytorch_fid(a, b):
 
 def with_torch_fidelity(a, b, pth):
     import torch_fidelity
-    m = torch_fidelity.calculate_metrics(input1=a, input2=b, cuda=False, isc=True, fid=True, kid=True, prc=True, verbose=False, feature_extractor_weights_path=pth,
+    m = torch_fidelity.calculate_metrics(input1=a, input2=b, cuda=False, isc=True, fid=True, kid=True, prc=True, verbose=False, feature_extractor="inception-v3-compat",
+                                         feature_extractor_weights_path=pth, feature_layer_prc="2048",
                                          kid_subset_size=min(1000, args.images), samples_find_deep=False, cache=False, save_cpu_ram=True)
     return {"fid": m["frechet_inception_distance"], "kid": m["kernel_inception_distance_mean"], "kid_std": m["kernel_inception_distance_std"],
             "is": m["inception_score_mean"], "is_std": m["inception_score_std"], "precision": m["precision"], "recall": m["recall"]}

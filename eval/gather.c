@@ -17,10 +17,10 @@ typedef struct gather {
     const char *path;
     const ht_network_info *network;
     ht_gathered *out;
-    int64_t room;  /* of out's vectors and logits */
-    size_t values; /* of an input */
-    float *inputs; /* [HT_SOURCE_CHUNK][values] */
-    float *outputs[HT_NETWORK_OUTPUTS];
+    int64_t room;                              /* of out's vectors and logits */
+    size_t values;                             /* of an input */
+    float *inputs;                             /* [HT_SOURCE_CHUNK][values] */
+    float *outputs[HT_NETWORK_OUTPUTS], *rows; /* in rows lie all that are wanted */
     ht_statistics *features, *spatial;
     unsigned wanted;
     char first_bad[640];
@@ -60,14 +60,19 @@ static ht_status allocate(gather *g)
     g->values = (size_t)n->height * (size_t)n->width * COLOURS;
     if (!ht_mul_size(g->values, sizeof(float[HT_SOURCE_CHUNK]), &bytes) || !(g->inputs = malloc(bytes)))
         return ht_fail(HT_ERR_MEMORY, "out of memory for %d images of %d x %d", HT_SOURCE_CHUNK, n->width, n->height);
-    for (int u = 0; u < HT_NETWORK_USES; u++) {
-        int i = g->o->use[u];
-        if (i < 0 || g->outputs[i])
-            continue;
-        g->wanted |= 1u << i;
-        if (!(g->outputs[i] = malloc((size_t)n->output[i].dim * sizeof(float[HT_SOURCE_CHUNK]))))
-            return ht_fail(HT_ERR_MEMORY, "out of memory for features");
-    }
+    size_t numbers = 0;
+    for (int u = 0; u < HT_NETWORK_USES; u++)
+        g->wanted |= g->o->use[u] >= 0 ? 1u << g->o->use[u] : 0;
+    for (int i = 0; i < n->outputs; i++)
+        numbers += g->wanted >> i & 1 ? (size_t)n->output[i].dim : 0;
+    if (!(g->rows = malloc((numbers + 1) * sizeof(float[HT_SOURCE_CHUNK]))))
+        return ht_fail(HT_ERR_MEMORY, "out of memory for features");
+    float *at = g->rows;
+    for (int i = 0; i < n->outputs; i++)
+        if (g->wanted >> i & 1) {
+            g->outputs[i] = at;
+            at += (size_t)n->output[i].dim * HT_SOURCE_CHUNK;
+        }
     ht_status status = HT_OK;
     if (g->o->moments)
         status = ht_statistics_open(n->output[g->o->use[HT_USE_FEATURES]].dim, &g->features);
@@ -80,8 +85,7 @@ static void free_gather(gather *g)
 {
     ht_statistics_close(g->features);
     ht_statistics_close(g->spatial);
-    for (int i = 0; i < HT_NETWORK_OUTPUTS; i++)
-        free(g->outputs[i]);
+    free(g->rows);
     free(g->inputs);
 }
 

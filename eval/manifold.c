@@ -5,7 +5,6 @@
 
 #include <math.h>
 #include <stdbool.h>
-#include <stdlib.h>
 
 #include "core/arena.h"
 
@@ -20,13 +19,6 @@ typedef struct ball_set {
     int k;
 } ball_set;
 
-static void free_balls(ball_set *s)
-{
-    free(s->rows);
-    free(s->lengths);
-    free(s->nearest);
-}
-
 static void mean_of(const ht_vectors *v, double *mean)
 {
     for (int i = 0; i < v->dim; i++)
@@ -38,16 +30,15 @@ static void mean_of(const ht_vectors *v, double *mean)
         mean[i] /= (double)v->n;
 }
 
-static ht_status center(const ht_vectors *v, const double *mean, int k, ball_set *s)
+static ht_status center(ht_arena *arena, const ht_vectors *v, const double *mean, int k, ball_set *s)
 {
-    size_t count = 0, bytes = 0;
-    bool fits = ht_mul_size((size_t)v->n, (size_t)v->dim, &count) && ht_mul_size(count, sizeof(float), &bytes);
-    *s = (ball_set){.rows = fits ? malloc(bytes) : NULL,
-                    .lengths = calloc((size_t)v->n, sizeof *s->lengths),
-                    .nearest = calloc((size_t)v->n * (size_t)k, sizeof *s->nearest),
+    size_t count = (size_t)v->n * (size_t)v->dim; /* as many as lie in v already */
+    *s = (ball_set){.rows = ht_alloc_array(arena, count, sizeof *s->rows),
+                    .lengths = ht_alloc_array(arena, (size_t)v->n, sizeof *s->lengths),
+                    .nearest = ht_alloc_array(arena, (size_t)v->n, (size_t)k * sizeof *s->nearest),
                     .k = k};
     if (!s->rows || !s->lengths || !s->nearest)
-        return ht_fail(HT_ERR_MEMORY, "out of memory for %lld vectors of %d numbers", (long long)v->n, v->dim);
+        return HT_ERR_MEMORY;
     for (size_t i = 0; i < count; i++) {
         s->rows[i] = (float)((double)v->rows[i] - mean[i % (size_t)v->dim]);
         s->lengths[i / (size_t)v->dim] += (double)s->rows[i] * (double)s->rows[i];
@@ -119,46 +110,49 @@ static double share(const bool *set, int64_t n)
     return (double)count / (double)n;
 }
 
-static ht_status count_all(ht_pairs *p, const ball_set *made, const ball_set *real, ht_manifold *out)
+static ht_status count_all(ht_arena *arena, ht_pairs *p, const ball_set *made, const ball_set *real, ht_manifold *out)
 {
-    bool *flags = calloc((size_t)made->v.n + 2 * (size_t)real->v.n, sizeof *flags);
+    size_t n = (size_t)made->v.n, m = (size_t)real->v.n;
+    bool *flags = ht_alloc_array(arena, n + 2 * m, sizeof *flags);
     if (!flags)
-        return ht_fail(HT_ERR_MEMORY, "out of memory for precision and recall");
-    counts c = {made, real, flags, flags + made->v.n, flags + made->v.n + real->v.n, 0};
+        return HT_ERR_MEMORY;
+    counts c = {made, real, flags, flags + n, flags + n + m, 0};
     ht_status status = ht_pairs_run(p, &made->v, &real->v, count_tile, &c);
     if (!status)
         *out = (ht_manifold){.precision = share(c.made_in_real, made->v.n),
                              .recall = share(c.real_in_made, real->v.n),
                              .density = (double)c.balls / ((double)made->k * (double)made->v.n),
                              .coverage = share(c.real_has_made, real->v.n)};
-    free(flags);
     return status;
+}
+
+static ht_status measure(ht_arena *arena, ht_pairs *p, const ht_vectors *made, const ht_vectors *real, int k,
+                         ht_manifold *out)
+{
+    ball_set a, b;
+    double *mean = ht_alloc_array(arena, (size_t)real->dim, sizeof *mean);
+    if (!mean)
+        return HT_ERR_MEMORY;
+    mean_of(real, mean);
+    ht_status status = center(arena, made, mean, k, &a);
+    if (!status)
+        status = center(arena, real, mean, k, &b);
+    if (!status)
+        status = ht_pairs_run(p, &a.v, &a.v, find_neighbours, &a);
+    if (!status)
+        status = ht_pairs_run(p, &b.v, &b.v, find_neighbours, &b);
+    return status ? status : count_all(arena, p, &a, &b, out);
 }
 
 ht_status ht_manifold_of(ht_pairs *p, const ht_vectors *made, const ht_vectors *real, int k, ht_manifold *out)
 {
-    ball_set a = {0}, b = {0};
     if (k < 1 || k > MAX_K || made->n <= k || real->n <= k)
         return ht_fail(HT_ERR_ARGUMENT,
                        "precision and recall with %d neighbours of %lld and %lld images; wanted more images than "
                        "neighbours, and 1 to %d of these",
                        k, (long long)made->n, (long long)real->n, MAX_K);
-    double *mean = calloc((size_t)real->dim, sizeof *mean);
-    ht_status status = mean ? HT_OK : ht_fail(HT_ERR_MEMORY, "out of memory for precision and recall");
-    if (!status) {
-        mean_of(real, mean);
-        status = center(made, mean, k, &a);
-    }
-    if (!status)
-        status = center(real, mean, k, &b);
-    if (!status)
-        status = ht_pairs_run(p, &a.v, &a.v, find_neighbours, &a);
-    if (!status)
-        status = ht_pairs_run(p, &b.v, &b.v, find_neighbours, &b);
-    if (!status)
-        status = count_all(p, &a, &b, out);
-    free_balls(&b);
-    free_balls(&a);
-    free(mean);
+    ht_arena *arena = ht_arena_create();
+    ht_status status = arena ? measure(arena, p, made, real, k, out) : HT_ERR_MEMORY;
+    ht_arena_free(arena);
     return status;
 }

@@ -23,8 +23,12 @@ static ht_status open_npz(const char *path, const ht_mapping *bytes, ht_npz **ou
         return status;
     }
     *npz = (ht_npz){.arena = arena, .path = ht_strdup(arena, path)};
-    if (npz->path && (bytes || !(status = ht_map_file(path, &npz->mapping))) &&
-        !(status = ht_zip_open(bytes ? bytes : &npz->mapping, path, &npz->zip))) {
+    if (npz->path && (bytes || !(status = ht_map_file(path, &npz->mapping)))) {
+        status = ht_zip_open(bytes ? bytes : &npz->mapping, path, &npz->zip);
+        if (status == HT_ERR_FORMAT)
+            ht_fail_in(status, "not an npz");
+    }
+    if (!status) {
         *out = npz;
         return HT_OK;
     }

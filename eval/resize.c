@@ -107,7 +107,7 @@ static ht_status make_filter(int in, int out, filter *f)
     double scale = (double)in / out, stretch = scale < 1 ? 1 : scale;
     size_t n = 0;
     f->support = (int)ceil(2 * stretch) * 2 + 1;
-    f->windows = malloc((size_t)out * sizeof *f->windows);
+    f->windows = calloc((size_t)out, sizeof *f->windows);
     f->weights = ht_mul_size((size_t)f->support, (size_t)out * sizeof *f->weights, &n) ? malloc(n) : NULL;
     if (!f->windows || !f->weights)
         return ht_fail(HT_ERR_MEMORY, "out of memory to resize %d pixels to %d", in, out);

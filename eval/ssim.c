@@ -18,8 +18,9 @@ static window window_of(ht_ssim_window kind)
     const double sigma = 1.5;
     window w = {.size = kind == HT_SSIM_GAUSSIAN ? 11 : 7, .covariance = 1};
     double sum = 0, n = w.size * w.size;
+    int half = w.size / 2;
     for (int i = 0; i < w.size; i++) {
-        double x = i - w.size / 2;
+        double x = i - half;
         w.weight[i] = kind == HT_SSIM_GAUSSIAN ? exp(-0.5 * x * x / (sigma * sigma)) : 1;
         sum += w.weight[i];
     }
@@ -57,12 +58,13 @@ static double similarity(const window *w, const double (*columns)[MOMENTS])
     return (2 * m[0] * m[1] + c1) * (2 * vab + c2) / ((m[0] * m[0] + m[1] * m[1] + c1) * (va + vb + c2));
 }
 
-ht_status ht_ssim_pixels(ht_ssim_window kind, int h, int w, int c, const uint8_t *a, const uint8_t *b, double *out)
+ht_status ht_ssim_pixels(ht_ssim_window window_kind, int h, int w, int c, const uint8_t *a, const uint8_t *b,
+                         double *out)
 {
-    window win = window_of(kind);
+    window win = window_of(window_kind);
     if (h < win.size || w < win.size || c < 1)
         return ht_fail(HT_ERR_SHAPE, "SSIM of pictures of %d x %d; wanted %d x %d at least", w, h, win.size, win.size);
-    double(*columns)[MOMENTS] = malloc((size_t)w * sizeof *columns);
+    double(*columns)[MOMENTS] = calloc((size_t)w, sizeof *columns);
     double sum = 0;
     size_t row = (size_t)w * (size_t)c;
     if (!columns)

@@ -11,6 +11,7 @@ typedef enum ht_ssim_window {
 
 /* Mean over all windows that lie inside and over the channels, of pictures [h,w,c] of 8 bits, K1 0.01, K2 0.03.  In
  * double, row after row.  HT_ERR_SHAPE if the pictures are smaller than a window. */
-ht_status ht_ssim_pixels(ht_ssim_window window, int h, int w, int c, const uint8_t *a, const uint8_t *b, double *out);
+ht_status ht_ssim_pixels(ht_ssim_window window_kind, int h, int w, int c, const uint8_t *a, const uint8_t *b,
+                         double *out);
 
 #endif
