@@ -315,8 +315,15 @@ static void head(const page *p)
     plot_escape(p->out, name);
     fputs("</h1>\n<p>halftone sweep of <b>", p->out);
     plot_escape(p->out, p->model);
-    fprintf(p->out, "</b>: %d of %d cells; %lld images of %lld steps, seed %llu", p->done, p->plan->n, (long long)s->n,
-            (long long)s->steps, (unsigned long long)s->seed);
+    fprintf(p->out, "</b>: %d of %d cells; ", p->done, p->plan->n);
+    bool same = true;
+    for (int i = 1; i < p->plan->n; i++)
+        same = same && !strcmp(p->plan->cells[i].drawing, p->plan->cells[0].drawing);
+    if (same)
+        fprintf(p->out, "%lld images of %lld steps, seed %llu", (long long)s->n, (long long)s->steps,
+                (unsigned long long)s->seed);
+    else
+        fputs("how images were drawn differs between cells", p->out);
     fputs(". PSNR is to the images that the model of floats draws of the same noise, of all squared errors together; "
           "mean PSNR is the mean over images.",
           p->out);

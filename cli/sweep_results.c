@@ -90,8 +90,8 @@ void sweep_row_set(sweep_results *r, const char **row, const char *column, const
 void sweep_row_number(sweep_results *r, const char **row, const char *column, double value)
 {
     char text[32] = "";
-    if (!isnan(value))
-        snprintf(text, sizeof text, "%.7g", value);
+    if (!isnan(value)) /* bytes of weights have more than seven digits */
+        snprintf(text, sizeof text, fabs(value) < 1e15 && value == floor(value) ? "%.0f" : "%.7g", value);
     sweep_row_set(r, row, column, text);
 }
 

@@ -283,6 +283,17 @@ static void a_changed_sweep_makes_only_what_is_new(void **state)
     assert_int_equal(count_lines(under(s, out, "results.csv")), 1 + 3 + 1); /* the old row for groups=0 stays */
 }
 
+static void a_cell_that_cannot_be_is_named_and_the_others_are_made(void **state)
+{
+    scratch *s = *state;
+    const char *out = in_scratch(s, "out");
+    const char *file = sweep_file(s, "{" HEAD ",\"cells\":[{\"name\":\"few\",\"bits\":1},{\"name\":\"good\"}]}");
+    assert_refused(s, run(s, "sweep", MODEL, file, "-q", "-o", out), 1);
+    assert_non_null(strstr(s->err, "cell \"few\": "));
+    assert_int_equal(count_lines(under(s, out, "results.csv")), 2);
+    assert_true(exists(under(s, out, "index.html")));
+}
+
 static void a_second_sweep_into_the_same_folder_refuses(void **state)
 {
     scratch *s = *state;
@@ -365,6 +376,7 @@ int main(void)
         TEST(cells_are_what_the_single_commands_make),
         TEST(a_killed_sweep_goes_on_and_ends_as_one_that_was_not),
         TEST(a_changed_sweep_makes_only_what_is_new),
+        TEST(a_cell_that_cannot_be_is_named_and_the_others_are_made),
         TEST(a_second_sweep_into_the_same_folder_refuses),
         TEST(the_page_is_whole_and_needs_nothing_else),
     };
