@@ -8,7 +8,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { LEFT = 80, TOP = 30, BOTTOM = 48, RIGHT = 16, LEGEND_LINE = 17, LETTER = 7, COLORS = 7, LEGEND_LETTERS = 44 };
+enum { LEFT = 80, TOP = 30, BOTTOM = 48, RIGHT = 16, LEGEND_LINE = 17, LETTER = 7, COLORS = 7, LEGEND_LETTERS = 66 };
 
 static const char *const colors[COLORS] = {"#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#000000"};
 static const char *const dashes[] = {"", "6 3", "2 3", "9 3 2 3"};
@@ -113,10 +113,12 @@ static void y_axis(FILE *out, const plot *p, const scale *y)
         }
         return;
     }
-    static const double marks[] = {1, 2, 5};
-    bool wide = log10(y->hi / y->lo) > 3;
+    static const double few[] = {1}, some[] = {1, 2, 5}, many[] = {1, 1.5, 2, 2.5, 3, 4, 5, 6, 8};
+    double decades = log10(y->hi / y->lo);
+    const double *marks = decades > 3 ? few : decades > 1 ? some : many;
+    int n = decades > 3 ? 1 : decades > 1 ? 3 : 9;
     for (int e = (int)floor(log10(y->lo)); e <= (int)ceil(log10(y->hi)); e++)
-        for (int m = 0; m < (wide ? 1 : 3); m++) {
+        for (int m = 0; m < n; m++) {
             double v = marks[m] * pow(10, e);
             if (v >= y->lo * 0.999 && v <= y->hi * 1.001)
                 y_tick(out, p, place(y, v), v);

@@ -203,14 +203,14 @@ static int read_curve(const char *text, double *t, double *e, int most)
     return n;
 }
 
-/* The curves of cells first .. of those that have one; returns the cell after the last. */
-static int plot_curves(const page *p, int first)
+/* The curves of `most` cells, first .. of those that have one; returns the cell after the last. */
+static int plot_curves(const page *p, int first, int most)
 {
     enum { POINTS = 1000 };
     double *memory = calloc(2 * CURVES_IN_A_PLOT, POINTS * sizeof *memory);
     plot_series series[CURVES_IN_A_PLOT];
     int n = 0, i = first;
-    for (; memory && i < p->plan->n && n < CURVES_IN_A_PLOT; i++) {
+    for (; memory && i < p->plan->n && n < most; i++) {
         const char *curve = row_of(p, i) ? sweep_row_text(p->results, row_of(p, i), "errors") : "";
         double *t = memory + (ptrdiff_t)2 * n * POINTS, *e = t + POINTS;
         if (!*curve)
@@ -226,7 +226,7 @@ static int plot_curves(const page *p, int first)
                     .falling_x = true,
                     .series = series,
                     .n_series = n,
-                    .width = 640,
+                    .width = 560,
                     .height = 300};
     if (n)
         plot_write(p->out, &drawing);
@@ -239,8 +239,12 @@ static void curves(const page *p)
     fputs("<h2>Error against timestep</h2>\n<p>Of the quantized model's output against the output of the model of "
           "floats, on the same x_t for all cells, from trajectories that no cell was calibrated on.</p>\n<div>\n",
           p->out);
-    for (int i = 0; i < p->plan->n;)
-        i = plot_curves(p, i);
+    int n = 0;
+    for (int i = 0; i < p->plan->n; i++)
+        n += row_of(p, i) && *sweep_row_text(p->results, row_of(p, i), "errors");
+    int plots = (n + CURVES_IN_A_PLOT - 1) / CURVES_IN_A_PLOT; /* about as many in each */
+    for (int i = 0; plots && i < p->plan->n;)
+        i = plot_curves(p, i, (n + plots - 1) / plots);
     fputs("</div>\n", p->out);
 }
 
