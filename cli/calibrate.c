@@ -7,13 +7,8 @@
 #include "cli/job.h"
 #include "cli/output.h"
 #include "cli/progress.h"
+#include "cli/settings.h"
 #include "cli/text.h"
-
-typedef struct calibrate_settings {
-    const char *model, *output, *component;
-    ht_calibrate_options options;
-    bool quiet, json;
-} calibrate_settings;
 
 #define AT(member)     .at = offsetof(calibrate_settings, member)
 #define OPTION(member) AT(options.member)

@@ -7,7 +7,7 @@
 #include "halftone.h"
 
 extern const command sample_command, predict_command, calibrate_command, quantize_command, info_command, bench_command,
-    fid_command;
+    fid_command, sweep_command;
 
 /* What runs a model. */
 typedef struct run_settings {

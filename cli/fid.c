@@ -59,17 +59,9 @@ static const option fid_options[] = {
 
 /* ---- metrics by name ---- */
 
-/* A number of the result: its key, how a table calls it, and the metric that gives it. */
-typedef struct column {
-    const char *key, *title;
-    unsigned metric;
-    size_t at;
-    size_t deviation; /* of a number that follows as +-; 0: none */
-} column;
-
 #define OF(member) offsetof(ht_evaluation, member)
 
-static const column columns[] = {
+const fid_column fid_columns[] = {
     {"fid", "FID", HT_METRIC_FRECHET, OF(frechet), 0}, /* "fd", unless the network is FID's */
     {"sfid", "sFID", HT_METRIC_SPATIAL, OF(spatial), 0},
     {"kid", "KID", HT_METRIC_KID, OF(kid), OF(kid_deviation)},
@@ -83,9 +75,9 @@ static const column columns[] = {
     {"distance", "distance", HT_METRIC_DISTANCE, OF(distance), 0},
 };
 
-enum { COLUMNS = sizeof columns / sizeof *columns };
+const size_t fid_columns_count = sizeof fid_columns / sizeof *fid_columns;
 
-static unsigned metric_named(const char *name, size_t length)
+unsigned fid_metric_named(const char *name, size_t length)
 {
     static const struct {
         const char *name;
@@ -94,9 +86,9 @@ static unsigned metric_named(const char *name, size_t length)
     for (size_t i = 0; i < sizeof others / sizeof *others; i++)
         if (strlen(others[i].name) == length && !strncmp(others[i].name, name, length))
             return others[i].metrics;
-    for (size_t i = 0; i < COLUMNS; i++)
-        if (strlen(columns[i].key) == length && !strncmp(columns[i].key, name, length))
-            return columns[i].metric;
+    for (size_t i = 0; i < fid_columns_count; i++)
+        if (strlen(fid_columns[i].key) == length && !strncmp(fid_columns[i].key, name, length))
+            return fid_columns[i].metric;
     return 0;
 }
 
@@ -106,7 +98,7 @@ static int read_metrics(const char *list, unsigned *metrics)
     *metrics = 0;
     for (const char *at = list;; at++) {
         size_t length = strcspn(at, ",");
-        unsigned m = metric_named(at, length);
+        unsigned m = fid_metric_named(at, length);
         if (!m)
             return options_wrong(&fid_command,
                                  "--metrics %.60s: '%.*s' is none of fid, sfid, kid, is, pr, psnr, ssim, distance",
@@ -302,13 +294,13 @@ static double value_at(const ht_evaluation *e, size_t at)
     return *(const double *)((const char *)e + at);
 }
 
-static bool is_frechet(const column *c)
+static bool is_frechet(const fid_column *c)
 {
     return c->metric == HT_METRIC_FRECHET || c->metric == HT_METRIC_SPATIAL;
 }
 
 /* Distances are FID's under its own network alone. */
-static const char *key_of(const job *j, const column *c)
+static const char *key_of(const job *j, const fid_column *c)
 {
     return c->metric == HT_METRIC_FRECHET && !j->info.is_fid ? "fd" : c->key;
 }
@@ -323,8 +315,8 @@ static json_t *metrics_json(const job *j, const ht_evaluation *e)
 {
     json_t *object = json_object();
     int failures = 0;
-    for (size_t i = 0; i < COLUMNS; i++) {
-        const column *c = &columns[i];
+    for (size_t i = 0; i < fid_columns_count; i++) {
+        const fid_column *c = &fid_columns[i];
         char key[32];
         if (!(j->metrics & c->metric))
             continue;
@@ -369,7 +361,7 @@ static int print_results_json(const job *j)
     return print_json(object);
 }
 
-static void print_value(const ht_evaluation *e, const column *c)
+static void print_value(const ht_evaluation *e, const fid_column *c)
 {
     char text[48];
     int n = snprintf(text, sizeof text, "%.*g", 6, value_at(e, c->at));
@@ -378,7 +370,7 @@ static void print_value(const ht_evaluation *e, const column *c)
     printf("  %*s", c->deviation ? 20 : 10, text);
 }
 
-static const char *title_of(const job *j, const column *c)
+static const char *title_of(const job *j, const fid_column *c)
 {
     return c->metric == HT_METRIC_FRECHET && !j->info.is_fid ? "FD" : c->title;
 }
@@ -400,21 +392,21 @@ static void print_table(const job *j)
         printf(", %d numbers an image, resize %s", j->info.dim, j->info.resize);
     }
     printf("\n\n%-*s  %8s", width, "set", "images");
-    for (size_t c = 0; c < COLUMNS; c++) {
+    for (size_t c = 0; c < fid_columns_count; c++) {
         char title[64];
-        if (!(j->metrics & columns[c].metric))
+        if (!(j->metrics & fid_columns[c].metric))
             continue;
-        bool named = is_frechet(&columns[c]) && !j->info.is_fid && j->info.features;
-        snprintf(title, sizeof title, named ? "%s (%s)" : "%s", title_of(j, &columns[c]), j->info.features);
-        printf("  %*s", columns[c].deviation ? 20 : 10, title);
+        bool named = is_frechet(&fid_columns[c]) && !j->info.is_fid && j->info.features;
+        snprintf(title, sizeof title, named ? "%s (%s)" : "%s", title_of(j, &fid_columns[c]), j->info.features);
+        printf("  %*s", fid_columns[c].deviation ? 20 : 10, title);
     }
     printf("\n");
     for (int i = 0; i < j->n; i++) {
         text_print(j->s->sets.value[i]);
         printf("%*s  %8" PRId64, width - (int)strlen(j->s->sets.value[i]), "", j->results[i].n);
-        for (size_t c = 0; c < COLUMNS; c++)
-            if (j->metrics & columns[c].metric)
-                print_value(&j->results[i], &columns[c]);
+        for (size_t c = 0; c < fid_columns_count; c++)
+            if (j->metrics & fid_columns[c].metric)
+                print_value(&j->results[i], &fid_columns[c]);
         printf("\n");
     }
 }

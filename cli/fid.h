@@ -21,6 +21,20 @@ typedef struct fid_settings {
     bool save_stats, skip_bad, quiet, json;
 } fid_settings;
 
+/* A number of an ht_evaluation: its key, how a table calls it, and the metric that gives it. */
+typedef struct fid_column {
+    const char *key, *title;
+    unsigned metric;
+    size_t at;
+    size_t deviation; /* of a number that follows as +-; 0: none */
+} fid_column;
+
+extern const fid_column fid_columns[];
+extern const size_t fid_columns_count;
+
+/* The metric of a name, as "kid" (of so many bytes): HT_METRIC_* bits, 0 if there is none. */
+unsigned fid_metric_named(const char *name, size_t length);
+
 /* A model that is sampled from while it is measured. */
 typedef struct drawn {
     const fid_settings *s;

@@ -10,8 +10,9 @@
 #include "cli/commands.h"
 #include "cli/interrupt.h"
 
-static const command *const commands[] = {&sample_command, &predict_command, &calibrate_command, &quantize_command,
-                                          &fid_command,    &info_command,    &bench_command,     NULL};
+static const command *const commands[] = {&sample_command,   &predict_command, &calibrate_command,
+                                          &quantize_command, &fid_command,     &sweep_command,
+                                          &info_command,     &bench_command,   NULL};
 
 int print_json(json_t *object)
 {

@@ -190,7 +190,7 @@ static bool is_choice(const char *text, const char *choices)
     return false;
 }
 
-static bool read_value(const option *o, const char *text, void *settings)
+bool option_read(const option *o, const char *text, void *settings)
 {
     void *at = (char *)settings + o->at;
     const char *end;
@@ -228,8 +228,7 @@ static bool read_value(const option *o, const char *text, void *settings)
     return true;
 }
 
-/* What would have been right, in words. */
-static const char *describe_values(const option *o, char *buffer, size_t size)
+const char *option_wanted(const option *o, char *buffer, size_t size)
 {
     switch (o->type) {
     case OPTION_INT:
@@ -266,7 +265,7 @@ static const char *describe_values(const option *o, char *buffer, size_t size)
 static int wrong_value(const command *c, const option *o, const char *text)
 {
     char wanted[160];
-    describe_values(o, wanted, sizeof wanted);
+    option_wanted(o, wanted, sizeof wanted);
     if (o->name)
         return options_wrong(c, "--%s %.100s: must be %s", o->name, *text ? text : "''", wanted);
     return options_wrong(c, "%s '%.100s': must be %s", o->argument, text, wanted);
@@ -309,7 +308,7 @@ static int parse_option(const command *c, cursor *at, const char *argument, cons
     } else {
         return options_wrong(c, "--%s needs a value: %s", o->name, o->argument);
     }
-    return read_value(o, value, settings) ? -1 : wrong_value(c, o, value);
+    return option_read(o, value, settings) ? -1 : wrong_value(c, o, value);
 }
 
 static const option *next_operand(const option *o)
@@ -326,7 +325,7 @@ static int parse_operand(const command *c, cursor *at, const char *argument, voi
         return options_wrong(c, "unexpected argument '%s'", argument);
     if (o->type != OPTION_TEXTS)
         at->operand = next_operand(o + 1);
-    return read_value(o, argument, settings) ? -1 : wrong_value(c, o, argument);
+    return option_read(o, argument, settings) ? -1 : wrong_value(c, o, argument);
 }
 
 static int parse_argument(const command *c, cursor *at, void *settings)
@@ -359,12 +358,17 @@ static int check_required(const command *c, const cursor *at, const void *settin
     return -1;
 }
 
+void options_defaults(const command *c, void *settings)
+{
+    for (const option *o = c->options; !option_is_last(o); o++)
+        if (o->initial)
+            option_read(o, o->initial, settings);
+}
+
 int options_parse(const command *c, int argc, char **argv, void *settings)
 {
     cursor at = {.argc = argc, .next = 1, .argv = argv, .operand = next_operand(c->options)};
-    for (const option *o = c->options; !option_is_last(o); o++)
-        if (o->initial)
-            read_value(o, o->initial, settings);
+    options_defaults(c, settings);
     while (at.next < argc) {
         int status = parse_argument(c, &at, settings);
         if (status >= 0)

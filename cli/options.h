@@ -80,6 +80,14 @@ void options_help(const command *c);
 
 bool option_is_last(const option *o);
 
+/* Put the defaults into zeroed settings. */
+void options_defaults(const command *c, void *settings);
+
+/* Read a row's value: false if the text is none, and nothing changes.  Flags and switches are set whatever the text. */
+bool option_read(const option *o, const char *text, void *settings);
+/* What would have been right, in words; returns buffer. */
+const char *option_wanted(const option *o, char *buffer, size_t size);
+
 /* The value of a row as text, "" if it has none (no default, not given; NAN).  Returns buffer, of OPTION_MAX_TEXT
  * bytes. */
 const char *option_text(const option *o, const void *settings, char *buffer);

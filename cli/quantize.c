@@ -6,13 +6,8 @@
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/progress.h"
+#include "cli/settings.h"
 #include "cli/text.h"
-
-typedef struct quantize_settings {
-    const char *model, *output, *component;
-    ht_quantize_options options;
-    bool quiet, json;
-} quantize_settings;
 
 #define AT(member)     .at = offsetof(quantize_settings, member)
 #define OPTION(member) AT(options.member)

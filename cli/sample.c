@@ -13,19 +13,8 @@
 #include "cli/output.h"
 #include "cli/parameters.h"
 #include "cli/progress.h"
+#include "cli/settings.h"
 #include "cli/text.h"
-
-typedef struct sample_settings {
-    const char *model, *output, *beside;
-    int64_t n, first, total, steps, batch;
-    const char *sampler, *spacing, *rng;
-    double eta;
-    uint64_t seed;
-    option_ints classes;
-    option_size size;
-    run_settings run;
-    bool quiet, json;
-} sample_settings;
 
 #define AT(member) .at = offsetof(sample_settings, member)
 
@@ -214,7 +203,7 @@ static int on_step(void *user, int64_t done, int64_t total)
     return interrupt_signal();
 }
 
-static ht_rng find_rng(const char *name)
+ht_rng sample_rng(const char *name)
 {
     return !strcmp(name, "torch-cpu")    ? HT_RNG_TORCH_CPU
            : !strcmp(name, "torch-cuda") ? HT_RNG_TORCH_CUDA
@@ -351,7 +340,7 @@ static ht_status draw(job *j)
                                  .spacing = s->spacing,
                                  .eta = isnan(s->eta) ? 0 : s->eta,
                                  .seed = s->seed,
-                                 .rng = find_rng(s->rng),
+                                 .rng = sample_rng(s->rng),
                                  .total = s->total,
                                  .cond = j->labels ? &cond : NULL,
                                  .progress = on_step,

@@ -1,0 +1,111 @@
+/* sweep.h - the parts of `halftone sweep`: its file, its cells, their results, the page. */
+#ifndef HALFTONE_CLI_SWEEP_H
+#define HALFTONE_CLI_SWEEP_H
+
+#include <jansson.h>
+#include <limits.h>
+#include <stdio.h>
+
+#include "cli/settings.h"
+#include "core/arena.h"
+
+enum { SWEEP_KEY = 17, SWEEP_MAX_CELLS = 4096, SWEEP_MAX_AXES = 16, SWEEP_SHOWN = 8 };
+
+typedef struct sweep_settings {
+    const char *model, *file, *output;
+    int64_t batch, threads;
+    bool dry_run, keep, quiet, json;
+} sweep_settings;
+
+/* A setting of the grid, and the values it takes, as text. */
+typedef struct sweep_axis {
+    const char *name;
+    const char **values;
+    int n;
+} sweep_axis;
+
+/* Keys are hashes of all that something depends on: equal keys, equal things. */
+typedef struct sweep_cell {
+    const char *name;
+    bool is_float; /* the model itself */
+    calibrate_settings calibrate;
+    quantize_settings quantize;
+    sample_settings sample;
+    int point[SWEEP_MAX_AXES]; /* its value on each axis; -1: not of the grid */
+    char calibration[SWEEP_KEY], quantization[SWEEP_KEY], drawing[SWEEP_KEY], id[SWEEP_KEY];
+} sweep_cell;
+
+/* What a sweep's file says. */
+typedef struct sweep_plan {
+    ht_arena *arena;
+    json_t *json; /* the file; texts of settings lie in it */
+    const char *file, *name;
+    unsigned metrics; /* HT_METRIC_* bits, PSNR aside, which is always measured */
+    bool says_metrics;
+    const char *features, *reference; /* NULL: the model's own */
+    calibrate_settings error;         /* what makes the samples on which outputs are compared */
+    char error_key[SWEEP_KEY];
+    sweep_cell *cells;
+    int n;
+    sweep_axis axes[SWEEP_MAX_AXES];
+    int n_axes;
+} sweep_plan;
+
+/* sweep_file.c: read and check a file.  0, or 1 after a line that names the key.  Close it in any case. */
+int sweep_plan_read(const char *path, sweep_plan *plan);
+void sweep_plan_close(sweep_plan *plan);
+/* Set the keys of all cells.  identity: of the model; extra: what else results depend on. */
+int sweep_plan_keys(sweep_plan *plan, const char *identity, const char *extra);
+
+/* sweep_results.c: rows of text under fixed columns. */
+typedef struct sweep_results {
+    ht_arena *arena;
+    const char **columns;
+    int n_columns;
+    const char ***rows; /* of cells by their place in the plan, NULL: not made yet; then those of other sweeps */
+    int n_rows;
+} sweep_results;
+
+/* The rows in a file that belong to cells of the plan, and all others behind them; a file that is not there has none.
+ * 0, or 1 after a line. */
+int sweep_results_open(const char *path, const sweep_plan *plan, sweep_results *results);
+void sweep_results_close(sweep_results *results);
+int sweep_results_write(const char *path, const sweep_results *results);
+/* An empty row with the cell's settings.  NULL: out of memory. */
+const char **sweep_row_new(sweep_results *results, const sweep_cell *cell);
+void sweep_row_set(sweep_results *results, const char **row, const char *column, const char *text);
+void sweep_row_number(sweep_results *results, const char **row, const char *column, double value); /* NAN: left empty */
+const char *sweep_row_text(const sweep_results *results, const char *const *row, const char *column);
+double sweep_row_value(const sweep_results *results, const char *const *row, const char *column); /* NAN: empty */
+
+/* sweep_measure.c: what is measured of a cell's images and of its model's output. */
+typedef struct sweep_measure sweep_measure;
+
+typedef struct sweep_measure_options {
+    const sweep_plan *plan;
+    const sweep_settings *settings;
+    ht_model *model; /* of floats */
+    const char *folder;
+    ht_progress progress;
+    void *user;
+} sweep_measure_options;
+
+/* Opens the feature network and takes in the reference set.  0, or an exit code after a line. */
+int sweep_measure_open(const sweep_measure_options *options, sweep_measure **measure);
+void sweep_measure_close(sweep_measure *m); /* NULL is allowed */
+/* "resnet18_w24", and whether its distance is FID; NULL: there is no network. */
+const char *sweep_measure_features(const sweep_measure *m, bool *is_fid);
+/* Images [n,h,w,c] into the row, beside those of the model of floats. */
+ht_status sweep_measure_images(sweep_measure *m, int64_t n, const int size[3], const float *reference,
+                               const float *images, sweep_results *results, const char **row);
+/* The model's output on the error samples, by timestep, relative to the output of the model of floats. */
+ht_status sweep_measure_error(sweep_measure *m, ht_model *model, sweep_results *results, const char **row);
+
+/* sweep_cells.c: make what is missing.  made: how many cells.  0, or an exit code after a line. */
+int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *plan, sweep_results *results,
+                    int *made);
+
+/* sweep_page.c: FOLDER/index.html. */
+int sweep_page_write(const char *folder, const char *model, const sweep_plan *plan, const sweep_results *results);
+
+#endif

@@ -1,0 +1,441 @@
+/* sweep_cells.c - making the cells of a sweep, one after the other.
+ *
+ * Everything that costs time lies in the folder under a name that is the hash of what it depends on, and appears there
+ * when it is whole: images of the model of floats (float-KEY), x_t for the error curves (error-KEY), calibrations and
+ * quantized models (cache/).  So whatever was made is found again, by the next cell or by the next run. */
+#include <ftw.h>
+#include <inttypes.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "cli/fid.h"
+#include "cli/interrupt.h"
+#include "cli/sweep.h"
+#include "cli/text.h"
+#include "core/file.h"
+#include "core/safetensors.h"
+
+typedef struct run {
+    const sweep_settings *s;
+    ht_model *model; /* of floats */
+    const sweep_plan *plan;
+    sweep_results *results;
+    sweep_measure *measure;
+    progress bar;
+    char label[64];
+    int at;                  /* the cell at hand */
+    char drawing[SWEEP_KEY]; /* of the reference images at hand */
+    int64_t n;
+    int size[3];               /* height, width, channels */
+    float *reference, *images; /* [n,h,w,c] */
+    double reference_seconds;
+    char calibration[PATH_MAX], quantized[PATH_MAX], picture[PATH_MAX], csv[PATH_MAX], path[PATH_MAX];
+    int made, failed;
+} run;
+
+static int on_progress(void *user, int64_t done, int64_t total)
+{
+    run *r = user;
+    r->bar.total = total;
+    progress_update(&r->bar, done);
+    return interrupt_signal();
+}
+
+static void begin(run *r, const char *what)
+{
+    snprintf(r->label, sizeof r->label, "[%d/%d] %s", r->at + 1, r->plan->n, what);
+    progress_begin(&r->bar, r->label, 0);
+}
+
+static ht_status name_file(char path[PATH_MAX], const char *folder, const char *kind, const char *key, const char *end)
+{
+    int n = snprintf(path, PATH_MAX, "%s/%s%s%s", folder, kind, key, end);
+    return n < PATH_MAX ? HT_OK : ht_fail(HT_ERR_ARGUMENT, "%s: the name is too long", folder);
+}
+
+/* ---- seconds of what lies in the cache, beside it ---- */
+
+static ht_status write_seconds(run *r, const char *path, double seconds)
+{
+    ht_output *o;
+    if (snprintf(r->path, sizeof r->path, "%s.seconds", path) >= (int)sizeof r->path)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: the name is too long", path);
+    ht_status status = ht_output_open(r->path, &o);
+    if (status)
+        return status;
+    fprintf(ht_output_stream(o), "%.3f\n", seconds);
+    return ht_output_commit(o);
+}
+
+static double read_seconds(const char *path)
+{
+    char name[PATH_MAX];
+    double seconds = NAN;
+    FILE *f = snprintf(name, sizeof name, "%s.seconds", path) < PATH_MAX ? fopen(name, "r") : NULL;
+    if (f && fscanf(f, "%lf", &seconds) != 1)
+        seconds = NAN;
+    if (f)
+        fclose(f);
+    return seconds;
+}
+
+/* ---- drawing ---- */
+
+static ht_status draw(run *r, ht_model *model, const sample_settings *s, float *images, double *seconds)
+{
+    ht_session_options how = {.batch = (int)(s->n < r->s->batch ? s->n : r->s->batch),
+                              .threads = (int)r->s->threads,
+                              .height = r->size[0],
+                              .width = r->size[1]};
+    ht_session *session = NULL;
+    float *labels = s->classes.count ? calloc((size_t)s->n, sizeof *labels) : NULL;
+    const ht_cond cond = {.class_labels = labels};
+    for (int64_t i = 0; labels && i < s->n; i++)
+        labels[i] = (float)s->classes.value[(s->first + i) % s->classes.count];
+    ht_sample_options options = {.steps = (int)s->steps,
+                                 .sampler = s->sampler,
+                                 .spacing = s->spacing,
+                                 .eta = s->eta,
+                                 .seed = s->seed,
+                                 .rng = sample_rng(s->rng),
+                                 .total = s->total,
+                                 .cond = labels ? &cond : NULL,
+                                 .progress = on_progress,
+                                 .user = r};
+    ht_status status = ht_session_open(model, &how, &session);
+    double start = seconds_now();
+    if (!status)
+        status = ht_sample(session, &options, s->first, s->n, images);
+    *seconds = seconds_now() - start;
+    ht_session_close(session);
+    free(labels);
+    return status;
+}
+
+/* The images that lie in a file; false: there are none of this size. */
+static bool read_images(run *r, const char *path, size_t count)
+{
+    ht_safetensors *file;
+    if (access(path, R_OK) || ht_safetensors_open(path, &file))
+        return false;
+    const ht_tensor *t = ht_safetensors_find(file, "images");
+    const char *seconds = ht_safetensors_metadata(file, "seconds");
+    bool found = t && t->dtype == HT_F32 && t->count == count;
+    if (found)
+        memcpy(r->reference, t->data, t->bytes);
+    r->reference_seconds = seconds ? strtod(seconds, NULL) : NAN;
+    ht_safetensors_close(file);
+    return found;
+}
+
+static ht_status write_images(run *r, const char *path, size_t count)
+{
+    char seconds[32];
+    snprintf(seconds, sizeof seconds, "%.3f", r->reference_seconds);
+    ht_tensor t = {.name = "images",
+                   .dtype = HT_F32,
+                   .ndim = 4,
+                   .shape = {r->n, r->size[0], r->size[1], r->size[2]},
+                   .data = r->reference,
+                   .count = count,
+                   .bytes = count * sizeof(float)};
+    return ht_safetensors_write(path, &t, 1, &(ht_metadata){"seconds", seconds}, 1);
+}
+
+static ht_status find_size(run *r, const sample_settings *s)
+{
+    ht_session *session;
+    ht_session_info info;
+    ht_model_info model;
+    ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)r->s->threads};
+    ht_status status = ht_session_open(r->model, &how, &session);
+    if (status)
+        return status;
+    ht_session_get_info(session, &info);
+    ht_model_get_info(r->model, &model);
+    ht_session_close(session);
+    r->size[0] = info.height;
+    r->size[1] = info.width;
+    r->size[2] = model.in_channels;
+    return HT_OK;
+}
+
+/* What the model of floats draws, once for all cells of the same noise. */
+static ht_status take_reference(run *r, const sweep_cell *c)
+{
+    size_t count;
+    if (!strcmp(r->drawing, c->drawing))
+        return HT_OK;
+    r->drawing[0] = '\0';
+    ht_status status = find_size(r, &c->sample);
+    if (status)
+        return status;
+    r->n = c->sample.n;
+    free(r->reference);
+    free(r->images);
+    r->reference = r->images = NULL;
+    if (!ht_mul_size((size_t)r->n, (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2], &count) ||
+        !(r->reference = calloc(count, sizeof(float))) || !(r->images = calloc(count, sizeof(float))))
+        return ht_fail(HT_ERR_MEMORY, "out of memory for twice %" PRId64 " images", r->n);
+    char path[PATH_MAX];
+    status = name_file(path, r->s->output, "float-", c->drawing, ".safetensors");
+    if (!status && !read_images(r, path, count)) {
+        begin(r, "drawing with floats");
+        status = draw(r, r->model, &c->sample, r->reference, &r->reference_seconds);
+        if (!status)
+            status = write_images(r, path, count);
+        progress_end(&r->bar);
+    }
+    if (!status)
+        memcpy(r->drawing, c->drawing, SWEEP_KEY);
+    return status;
+}
+
+/* ---- calibration and quantization ---- */
+
+static ht_status calibrate(run *r, const sweep_cell *c)
+{
+    ht_calibrate_options options = c->calibrate.options;
+    options.batch = (int)r->s->batch;
+    options.threads = (int)r->s->threads;
+    options.progress = on_progress;
+    options.user = r;
+    if (!access(r->calibration, R_OK))
+        return HT_OK;
+    begin(r, "calibrating");
+    double start = seconds_now();
+    ht_status status = ht_calibrate(r->model, &options, r->calibration);
+    progress_end(&r->bar);
+    return status ? status : write_seconds(r, r->calibration, seconds_now() - start);
+}
+
+static ht_status quantize(run *r, const sweep_cell *c)
+{
+    ht_quantize_options options = c->quantize.options;
+    ht_status status = name_file(r->calibration, r->s->output, "cache/calib-", c->calibration, ".safetensors");
+    if (!status)
+        status = name_file(r->quantized, r->s->output, "cache/model-", c->quantization, "");
+    if (status || drawn_is_model(r->quantized))
+        return status;
+    status = calibrate(r, c);
+    if (status)
+        return status;
+    options.calibration = r->calibration;
+    options.batch = (int)r->s->batch;
+    options.threads = (int)r->s->threads;
+    options.progress = on_progress;
+    options.user = r;
+    begin(r, "quantizing");
+    double start = seconds_now();
+    status = ht_quantize(r->model, &options, r->quantized);
+    progress_end(&r->bar);
+    return status ? status : write_seconds(r, r->quantized, seconds_now() - start);
+}
+
+/* ---- a cell ---- */
+
+static ht_status measure(run *r, const sweep_cell *c, ht_model *model, double seconds, const char **row)
+{
+    ht_model_info info;
+    begin(r, "measuring");
+    ht_status status = sweep_measure_images(r->measure, r->n, r->size, r->reference, r->images, r->results, row);
+    if (!status && !c->is_float)
+        status = sweep_measure_error(r->measure, model, r->results, row);
+    progress_end(&r->bar);
+    ht_model_get_info(model, &info);
+    sweep_row_number(r->results, row, "weight_bytes", (double)info.weight_bytes);
+    sweep_row_number(r->results, row, "bits", info.average_bits);
+    sweep_row_number(r->results, row, "sample_seconds", seconds);
+    if (!c->is_float) {
+        sweep_row_number(r->results, row, "calibrate_seconds", read_seconds(r->calibration));
+        sweep_row_number(r->results, row, "quantize_seconds", read_seconds(r->quantized));
+    }
+    return status;
+}
+
+/* The first images of a cell in a row, for the page. */
+static ht_status save_picture(run *r, const sweep_cell *c)
+{
+    int64_t n = r->n < SWEEP_SHOWN ? r->n : SWEEP_SHOWN;
+    ht_status status = name_file(r->path, r->s->output, "images/", c->id, ".png");
+    if (!status)
+        status = ht_image_save_grid(r->path, r->images, n, r->size[0], r->size[1], r->size[2], (int)n, c->name);
+    if (!status)
+        status = name_file(r->path, r->s->output, "images/", c->drawing, ".png");
+    if (!status && access(r->path, R_OK))
+        status = ht_image_save_grid(r->path, r->reference, n, r->size[0], r->size[1], r->size[2], (int)n, "floats");
+    return status;
+}
+
+static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
+{
+    ht_model *made = NULL;
+    double seconds = 0;
+    ht_status status = take_reference(r, c);
+    if (!status && !c->is_float)
+        status = quantize(r, c);
+    if (!status && !c->is_float)
+        status = ht_model_open(r->quantized, NULL, &made);
+    if (!status && c->is_float) {
+        seconds = r->reference_seconds;
+        memcpy(r->images, r->reference,
+               (size_t)r->n * (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2] * sizeof(float));
+    } else if (!status) {
+        begin(r, "drawing");
+        status = draw(r, made, &c->sample, r->images, &seconds);
+        progress_end(&r->bar);
+    }
+    if (!status)
+        status = measure(r, c, made ? made : r->model, seconds, row);
+    if (!status)
+        status = save_picture(r, c);
+    ht_model_close(made);
+    return status;
+}
+
+static void print_row(const run *r, const char *const *row)
+{
+    if (r->s->quiet || r->s->json)
+        return;
+    printf("[%d/%d] ", r->at + 1, r->plan->n);
+    text_print(r->plan->cells[r->at].name);
+    double psnr = sweep_row_value(r->results, row, "psnr"), fd = sweep_row_value(r->results, row, "fd");
+    if (isfinite(psnr))
+        printf(": %.2f dB", psnr);
+    if (isfinite(fd))
+        printf("%s FD %.4g", isfinite(psnr) ? "," : ":", fd);
+    printf(", %.2f MB\n", sweep_row_value(r->results, row, "weight_bytes") * 1e-6);
+    fflush(stdout);
+}
+
+/* ---- what no later cell needs ---- */
+
+static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *at)
+{
+    (void)st;
+    (void)type;
+    (void)at;
+    return remove(path);
+}
+
+static void remove_with_seconds(const char *path)
+{
+    char name[PATH_MAX];
+    nftw(path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (snprintf(name, sizeof name, "%s.seconds", path) < PATH_MAX)
+        unlink(name);
+}
+
+static void tidy(run *r)
+{
+    const sweep_cell *cells = r->plan->cells, *c = &cells[r->at];
+    bool calibration = true, quantized = true;
+    if (r->s->keep || c->is_float)
+        return;
+    for (int i = r->at + 1; i < r->plan->n; i++) {
+        if (r->results->rows[i])
+            continue;
+        calibration = calibration && strcmp(cells[i].calibration, c->calibration) != 0;
+        quantized = quantized && strcmp(cells[i].quantization, c->quantization) != 0;
+    }
+    if (calibration)
+        remove_with_seconds(r->calibration);
+    if (quantized)
+        remove_with_seconds(r->quantized);
+}
+
+/* ---- all ---- */
+
+/* Cells that are the same have the same row, each under its own name. */
+static int keep_row(run *r, const char **row)
+{
+    const char *id = r->plan->cells[r->at].id;
+    for (int i = r->at; i < r->plan->n; i++) {
+        if (strcmp(r->plan->cells[i].id, id) != 0)
+            continue;
+        const char **mine = ht_alloc_array(r->results->arena, (size_t)r->results->n_columns, sizeof *mine);
+        if (!mine)
+            return report_failure();
+        memcpy(mine, row, (size_t)r->results->n_columns * sizeof *mine);
+        sweep_row_set(r->results, mine, "cell", r->plan->cells[i].name);
+        r->results->rows[i] = mine;
+    }
+    return sweep_results_write(r->csv, r->results);
+}
+
+/* A cell that cannot be is told of, and the others are made; a full disk or Ctrl-C ends the sweep. */
+static int failed(run *r, ht_status status)
+{
+    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
+        report("interrupted: %d cells were made; the same command goes on", r->made);
+        return 128 + interrupt_signal();
+    }
+    r->failed++;
+    report("cell \"%s\": %s", r->plan->cells[r->at].name, ht_error_message());
+    return status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED ? EXIT_FAILURE : 0;
+}
+
+static int next_cell(run *r)
+{
+    const sweep_cell *c = &r->plan->cells[r->at];
+    const char **row = sweep_row_new(r->results, c);
+    if (!row)
+        return report_failure();
+    ht_status status = make_cell(r, c, row);
+    progress_end(&r->bar);
+    int code = status ? failed(r, status) : keep_row(r, row);
+    if (!status && !code) {
+        r->made++;
+        print_row(r, row);
+        tidy(r);
+    }
+    return code;
+}
+
+static int prepare(run *r)
+{
+    char path[PATH_MAX];
+    const char *const folders[] = {"cache", "images"};
+    for (int i = 0; i < 2; i++) {
+        if (name_file(path, r->s->output, folders[i], "", ""))
+            return report_failure();
+        (void)!mkdir(path, 0777); /* what is missing shows when something is written there */
+    }
+    if (name_file(r->csv, r->s->output, "results.csv", "", ""))
+        return report_failure();
+    r->bar.quiet = r->s->quiet;
+    sweep_measure_options options = {.plan = r->plan,
+                                     .settings = r->s,
+                                     .model = r->model,
+                                     .folder = r->s->output,
+                                     .progress = on_progress,
+                                     .user = r};
+    return sweep_measure_open(&options, &r->measure);
+}
+
+int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *plan, sweep_results *results, int *made)
+{
+    run *r = calloc(1, sizeof *r);
+    if (!r)
+        return report("out of memory");
+    *r = (run){.s = s, .model = model, .plan = plan, .results = results};
+    int code = prepare(r);
+    for (; !code && r->at < plan->n; r->at++)
+        if (!results->rows[r->at])
+            code = next_cell(r);
+    if (!code)
+        code = sweep_results_write(r->csv, results); /* also if nothing was missing: names may be new */
+    if (!code && !s->keep && !r->failed && !name_file(r->path, s->output, "cache", "", ""))
+        nftw(r->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+    if (!code && r->failed)
+        code = EXIT_FAILURE;
+    *made = r->made;
+    sweep_measure_close(r->measure);
+    free(r->reference);
+    free(r->images);
+    free(r);
+    return code;
+}
