@@ -181,7 +181,7 @@ static ht_status gather_moments(ht_quantizer *q)
     q->before += HT_SHARE_MOMENTS;
     ht_output_moments_options back = {
         .images = PROBED, .threads = o->threads, .weights = q->weights, .progress = on_outputs, .user = q};
-    if (!status && q->rounding.method != HT_ROUND_NEAREST && q->scheme.low.grid.bits < 8)
+    if (!status && o->couple && q->rounding.method != HT_ROUND_NEAREST && q->scheme.low.grid.bits < 8)
         status = ht_output_moments_gather(q->arena, q->model, &q->calibration, &q->products, &back, q->outputs);
     q->before += HT_SHARE_OUTPUTS;
     return status;

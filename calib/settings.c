@@ -38,6 +38,7 @@ const ht_setting ht_quantize_settings[] = {
     {"bits", HT_SETTING_REAL, AT(bits)},
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
+    {"couple", HT_SETTING_YES, AT(couple)},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
     {"percentile", HT_SETTING_REAL, AT(percentile), .number = 99.9},
     {"temporal", HT_SETTING_TEXT, AT(temporal), .text = "cache"},

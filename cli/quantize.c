@@ -25,6 +25,7 @@ static const option quantize_options[] = {
     {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, OPTION(calibration), .help = "of halftone calibrate; default: calibrate with its defaults"},
     {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, OPTION(rounding), .initial = "gptq+descent",
      .choices = "nearest|gptq|descent|gptq+descent|adaround", .record = "Rounding", .help = "of weights"},
+    {.name = "couple", .type = OPTION_SWITCH, OPTION(couple), .record = "Couple", .help = "round outputs of 4-bit layers together; pays with --layers all"},
     {.name = "scale", .argument = "NAME", .type = OPTION_CHOICE, OPTION(scale), .initial = "mse", .choices = "standard|minmax|percentile|mse|l2.4",
      .record = "Scale", .help = "how weights' scales are searched"},
     {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, OPTION(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",

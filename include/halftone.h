@@ -277,6 +277,8 @@ typedef struct ht_quantize_options {
                                      scheme takes less; HT_BITS_LEAST: none are raised */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
     const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
+    int couple;                   /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
+                                     errs little (docs/quantization.md) */
     const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
     double percentile;            /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */

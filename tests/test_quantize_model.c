@@ -322,6 +322,22 @@ static void shortcuts_stay_one_if_told(void **state)
     ht_model_close(m);
 }
 
+static void outputs_are_coupled_when_asked(void **state)
+{
+    (void)state;
+    ht_model *m = open_calibrated(&tiny);
+    ht_quantize_options o = with_calibration();
+    o.layers = "all";
+    const char *alone = ht_strdup(arena, quantize(m, "alone", &o));
+    o.couple = 1;
+    const char *together = ht_strdup(arena, quantize(m, "together", &o)), *again = quantize(m, "again", &o);
+    const char *weights = "unet/diffusion_pytorch_model.safetensors";
+    assert_false(same_file(ht_sprintf(arena, "%s/%s", alone, weights), ht_sprintf(arena, "%s/%s", together, weights)));
+    assert_true(same_file(ht_sprintf(arena, "%s/%s", again, weights), ht_sprintf(arena, "%s/%s", together, weights)));
+    assert_true(distance_of(m, together) < 0.3);
+    ht_model_close(m);
+}
+
 static double sum_of_errors(const char *path)
 {
     ht_model *q = opened(path);
@@ -660,6 +676,7 @@ int main(void)
         CASE(average_bits_stay_within_the_budget),
         CASE(the_default_leaves_first_and_last_and_keeps_time_in_8_bits),
         CASE(shortcuts_stay_one_if_told),
+        CASE(outputs_are_coupled_when_asked),
         CASE(rounding_lowers_the_error_of_outputs),
         CASE(config_says_how_it_was_made),
         CASE(a_pipeline_becomes_a_pipeline),
