@@ -113,13 +113,15 @@ static void y_axis(FILE *out, const plot *p, const scale *y)
         }
         return;
     }
-    static const double few[] = {1}, some[] = {1, 2, 5}, many[] = {1, 1.5, 2, 2.5, 3, 4, 5, 6, 8};
+    static const struct {
+        int n;
+        double at[9];
+    } few = {1, {1}}, some = {3, {1, 2, 5}}, many = {9, {1, 1.5, 2, 2.5, 3, 4, 5, 6, 8}}, *marks;
     double decades = log10(y->hi / y->lo);
-    const double *marks = decades > 3 ? few : decades > 1 ? some : many;
-    int n = decades > 3 ? 1 : decades > 1 ? 3 : 9;
+    marks = decades > 3 ? &few : decades > 1 ? &some : &many;
     for (int e = (int)floor(log10(y->lo)); e <= (int)ceil(log10(y->hi)); e++)
-        for (int m = 0; m < n; m++) {
-            double v = marks[m] * pow(10, e);
+        for (int m = 0; m < marks->n; m++) {
+            double v = marks->at[m] * pow(10, e);
             if (v >= y->lo * 0.999 && v <= y->hi * 1.001)
                 y_tick(out, p, place(y, v), v);
         }
