@@ -331,7 +331,7 @@ static void outputs_are_coupled_when_asked(void **state)
     const char *alone = ht_strdup(arena, quantize(m, "alone", &o));
     o.couple = 1;
     const char *together = ht_strdup(arena, quantize(m, "together", &o)), *again = quantize(m, "again", &o);
-    const char *weights = "unet/diffusion_pytorch_model.safetensors";
+    const char *weights = "diffusion_pytorch_model.safetensors";
     assert_false(same_file(ht_sprintf(arena, "%s/%s", alone, weights), ht_sprintf(arena, "%s/%s", together, weights)));
     assert_true(same_file(ht_sprintf(arena, "%s/%s", again, weights), ht_sprintf(arena, "%s/%s", together, weights)));
     assert_true(distance_of(m, together) < 0.3);
