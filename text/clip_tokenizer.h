@@ -50,7 +50,7 @@ typedef struct ht_ids {
 void ht_ids_free(ht_ids *ids);
 ht_status ht_ids_add(ht_ids *ids, int32_t id);
 
-enum { HT_LONGEST_TEXT = 1 << 24 }; /* bytes; more is HT_ERR_ARGUMENT */
+enum { HT_LONGEST_TEXT = 1 << 22 }; /* bytes; more is HT_ERR_ARGUMENT */
 
 /* Append the ids of a text, without start and end.  HT_ERR_ARGUMENT names the offset of a byte that is not UTF-8. Time
  * n log n in the length of the longest word, n in everything else. */
