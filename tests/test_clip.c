@@ -1,6 +1,7 @@
 /* test_clip.c - CLIP's text encoders against what transformers computed: every case of tests/goldens/index.json that is
  * one, every output, at the case's own tolerance. */
 #include "cpu/backend.h"
+#include "tests/folder.h"
 #include "tests/goldens.h"
 #include "text/clip.h"
 
@@ -139,6 +140,47 @@ static void outputs_are_those_of_the_library(void **state)
     for_each_case(check_outputs);
 }
 
+static void check_files(const char *name, const json_t *entry)
+{
+    size_t i;
+    json_t *eval;
+    char path[512];
+    const char *output;
+    json_t *tensor;
+    snprintf(path, sizeof path, GOLDENS "/%s", name);
+    assert_true(ht_is_text_encoder(path, NULL));
+    json_array_foreach(json_object_get(entry, "evals"), i, eval)
+    {
+        ht_safetensors *golden = golden_open(name, "golden.safetensors"), *made;
+        ht_tensor ids = *tensor_of(golden, golden_string(json_object_get(eval, "args"), "input_ids"));
+        ids.name = "input_ids";
+        assert_ok(ht_safetensors_write(in_folder("in.safetensors"), &ids, 1, NULL, 0));
+        assert_ok(ht_predict_text_file(path, NULL, &(ht_session_options){.threads = 1}, in_folder("in.safetensors"),
+                                       in_folder("out.safetensors"), NULL, NULL));
+        assert_ok(ht_safetensors_open(in_folder("out.safetensors"), &made));
+        json_object_foreach(json_object_get(eval, "out"), output, tensor)
+        {
+            const ht_tensor *got = tensor_of(made, output), *want = tensor_of(golden, json_string_value(tensor));
+            assert_int_equal(got->ndim, want->ndim);
+            assert_memory_equal(got->shape, want->shape, (size_t)got->ndim * sizeof *got->shape);
+            float *x = floats_of(made, output), *y = floats_of(golden, json_string_value(tensor));
+            assert_close(output, x, y, want->count, golden_real(entry, "tolerance"));
+            free(y);
+            free(x);
+        }
+        ht_safetensors_close(made);
+        ht_safetensors_close(golden);
+    }
+}
+
+static void predictions_through_files_are_the_same(void **state)
+{
+    (void)state;
+    for_each_case(check_files);
+    assert_false(ht_is_text_encoder(GOLDENS "/unet/ddpm-cifar", NULL));
+    assert_false(ht_is_text_encoder("no such folder", NULL));
+}
+
 static void bits_do_not_depend_on_batch_threads_or_instruction_set(void **state)
 {
     (void)state;
@@ -214,11 +256,12 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(outputs_are_those_of_the_library),
+        cmocka_unit_test(predictions_through_files_are_the_same),
         cmocka_unit_test(bits_do_not_depend_on_batch_threads_or_instruction_set),
         cmocka_unit_test(the_pooled_token_is_the_first_end_or_the_largest),
         cmocka_unit_test(settings_that_are_not_known_are_refused_by_name),
         cmocka_unit_test(what_the_model_cannot_do_is_refused),
         cmocka_unit_test(names_of_whole_models_are_understood),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }
