@@ -91,7 +91,8 @@ const ht_clip_config *ht_clip_config_of(const ht_clip *m)
 /* x [n,tokens,c] -> the same */
 static ht_value *self_attention(ht_graph *g, const ht_clip_config *c, const clip_layer *l, ht_value *x)
 {
-    float scale = 1 / sqrtf((float)(c->hidden_size / c->num_attention_heads));
+    int head_width = c->hidden_size / c->num_attention_heads;
+    float scale = 1 / sqrtf((float)head_width);
     ht_value *q = ht_linear(g, x, &l->q_proj), *k = ht_linear(g, x, &l->k_proj), *v = ht_linear(g, x, &l->v_proj);
     return ht_linear(g, ht_causal_attention(g, q, k, v, c->num_attention_heads, scale), &l->out_proj);
 }

@@ -17,7 +17,7 @@ typedef struct ht_clip_tokenizer ht_clip_tokenizer;
  * special_tokens_map.json name the special tokens and the length, where they are there.  Everything is checked: ids
  * that are given twice, a merge of what is not in the vocabulary or whose product is not, a merge given twice, special
  * tokens that are missing, a normalizer or a split that is not CLIP's.  HT_ERR_FORMAT names file and line. */
-ht_status ht_clip_tokenizer_open(const char *folder, ht_clip_tokenizer **out);
+ht_status ht_clip_tokenizer_open(const char *path, ht_clip_tokenizer **out);
 
 /* The same from memory: the text of vocab.json and merges.txt, or that of tokenizer.json (merges NULL); config may be
  * NULL. */
