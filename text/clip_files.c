@@ -195,19 +195,18 @@ static ht_status read_folder(folder *f)
 ht_status ht_clip_tokenizer_open(const char *path, ht_clip_tokenizer **out)
 {
     folder f = {.arena = ht_arena_create(), .path = path};
+    ht_clip_loader l = {0};
+    const char *merges = NULL;
     ht_status status = f.arena ? read_folder(&f) : HT_ERR_MEMORY;
-    bool one_file = !status && !strcmp(f.root_path + strlen(path), "/tokenizer.json");
-    const char *merge_where = one_file ? ht_sprintf(f.arena, "%s: merge", f.root_path)
-                              : status ? NULL
-                                       : ht_sprintf(f.arena, "%s: line", f.merges_path);
-    if (!status && !merge_where)
-        status = HT_ERR_MEMORY;
-    if (!status) {
-        ht_clip_loader l = {
-            .settings = {f.settings[0], f.settings[1]}, .where = f.root_path, .merge_where = merge_where};
-        const char *merges = f.merges.data ? (const char *)f.merges.data : "";
-        status = make(&l, f.root, one_file ? NULL : merges, f.merges.size, out);
-    }
+    if (status)
+        goto done;
+    if (strcmp(f.root_path + strlen(path), "/tokenizer.json") != 0)
+        merges = f.merges.data ? (const char *)f.merges.data : "";
+    l = (ht_clip_loader){.settings = {f.settings[0], f.settings[1]}, .where = f.root_path};
+    l.merge_where =
+        merges ? ht_sprintf(f.arena, "%s: line", f.merges_path) : ht_sprintf(f.arena, "%s: merge", f.root_path);
+    status = l.merge_where ? make(&l, f.root, merges, f.merges.size, out) : HT_ERR_MEMORY;
+done:
     ht_unmap_file(&f.merges);
     json_decref(f.settings[1]);
     json_decref(f.settings[0]);
