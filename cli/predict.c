@@ -32,7 +32,7 @@ static const option predict_options[] = {
     {0}};
 /* clang-format on */
 
-static int print_made(const predict_settings *s, double seconds)
+static int print_made(const predict_settings *s, const char *what, double seconds)
 {
     if (s->json)
         return print_json(json_pack("{s:o, s:o, s:o, s:s, s:f}", "model", text_json(s->model), "input",
@@ -40,7 +40,7 @@ static int print_made(const predict_settings *s, double seconds)
                                     "seconds", seconds));
     if (!s->quiet) {
         text_print(s->output);
-        printf(": sample, %.3f s\n", seconds);
+        printf(": %s, %.3f s\n", what, seconds);
     }
     return EXIT_SUCCESS;
 }
@@ -62,21 +62,37 @@ static int predict(const void *settings, ht_model *model)
     double start = seconds_now();
     ht_status status = ht_predict_file(model, &options, s->input, s->output, on_batch, NULL);
     int code = job_result(status, s->output);
-    return code >= 0 ? code : print_made(s, seconds_now() - start);
+    return code >= 0 ? code : print_made(s, "sample", seconds_now() - start);
+}
+
+static int predict_text(const predict_settings *s)
+{
+    int refused = output_check_file(s->output);
+    if (refused)
+        return refused;
+    interrupt_watch();
+    ht_session_options options = run_session_options(&s->run);
+    options.batch = (int)s->batch;
+    double start = seconds_now();
+    ht_status status = ht_predict_text_file(s->model, s->component, &options, s->input, s->output, on_batch, NULL);
+    int code = job_result(status, s->output);
+    return code >= 0 ? code : print_made(s, "hidden states", seconds_now() - start);
 }
 
 static int run_predict(const void *settings)
 {
     const predict_settings *s = settings;
+    if (ht_is_text_encoder(s->model, s->component))
+        return predict_text(s);
     return job_run(s->model, s->component, predict, s);
 }
 
 const command predict_command = {
     .name = "predict",
     .summary = "evaluate a model once on the tensors of a file",
-    .description =
-        "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
-        "forward in diffusers.  Ctrl-C stops after the batch that runs, without a file; the second one kills.",
+    .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
+                   "forward in diffusers; of a CLIP text encoder `input_ids` gives `last_hidden_state` and what else "
+                   "it has.  Ctrl-C stops after the batch that runs, without a file; the second one kills.",
     .examples = "halftone predict models/cifar10 in.safetensors -o out.safetensors\n"
                 "halftone predict models/cifar10 --component unet in.safetensors -o out.safetensors --isa scalar",
     .options = predict_options,

@@ -21,6 +21,8 @@
 
 #include "cpu/attention.inc"
 
+#include "cpu/transformer.inc"
+
 #include "cpu/reverse.inc"
 
 #include "cpu/pool.inc"
@@ -94,6 +96,7 @@ const ht_kernel ht_avx2_kernels[] = {
      .scratch = gram_scratch,
      .shared = gram_shared,
      .run = gram_run},
+    TRANSFORMER_KERNELS(AVX2, "avx2"),
     REVERSE_KERNELS(AVX2, "avx2", "avx2_6x16"),
     {0},
 };

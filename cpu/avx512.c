@@ -21,6 +21,8 @@
 
 #include "cpu/attention.inc"
 
+#include "cpu/transformer.inc"
+
 #include "cpu/reverse.inc"
 
 #include "cpu/pool.inc"
@@ -94,6 +96,7 @@ const ht_kernel ht_avx512_kernels[] = {
      .scratch = gram_scratch,
      .shared = gram_shared,
      .run = gram_run},
+    TRANSFORMER_KERNELS(AVX512, "avx512"),
     REVERSE_KERNELS(AVX512, "avx512", "avx512_6x64"),
     {0},
 };

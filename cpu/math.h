@@ -70,4 +70,39 @@ static inline float ht_silu_f32(float x)
     return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
 }
 
+/* quick_gelu: x * sigmoid(1.702 x). */
+#define HT_QUICK_GELU (-1.702f)
+
+static inline float ht_quick_gelu_f32(float x)
+{
+    float y = HT_QUICK_GELU * x;
+    y = y > HT_SILU_MAX ? HT_SILU_MAX : y;
+    return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
+}
+
+/* gelu: x Phi(x) = max(x, 0) - |x| tail, tail = erfc(|x| / sqrt 2) / 2.  With z = |x| / sqrt 2 and t = 1 / (1 + p z),
+ * erfc(z) = (a1 t + ... + a5 t^5) e^-z^2 within 1.5e-7 (Abramowitz, Stegun, 7.1.26; Hastings 1955).  |x| is cut where
+ * the tail is nothing beside any x. */
+#define HT_GELU_MAX  12.5f
+#define HT_GELU_P    0.3275911f
+#define HT_GELU_A1   0.254829592f
+#define HT_GELU_A2   (-0.284496736f)
+#define HT_GELU_A3   1.421413741f
+#define HT_GELU_A4   (-1.453152027f)
+#define HT_GELU_A5   1.061405429f
+#define HT_SQRT_HALF 0.707106781f
+
+static inline float ht_gelu_f32(float x)
+{
+    float a = -x > x ? -x : x, positive = 0 > x ? 0 : x; /* comparisons are false for NaN, so it passes */
+    a = HT_GELU_MAX < a ? HT_GELU_MAX : a;
+    float z = a * HT_SQRT_HALF, t = ht_reciprocal_f32(fmaf(z, HT_GELU_P, 1.0f));
+    float p = fmaf(HT_GELU_A5, t, HT_GELU_A4);
+    p = fmaf(p, t, HT_GELU_A3);
+    p = fmaf(p, t, HT_GELU_A2);
+    p = fmaf(p, t, HT_GELU_A1);
+    float tail = (p * t) * (ht_exp_f32(-(z * z)) * 0.5f);
+    return fmaf(-a, tail, positive);
+}
+
 #endif

@@ -16,16 +16,6 @@
 
 /* ---- weights that stay as they are, in float32 ---- */
 
-static size_t table_bytes(const ht_op *op)
-{
-    return ht_round64((size_t)ht_value_count(op->in[HT_IN_WEIGHT]) * sizeof(float));
-}
-
-static void table_pack(const ht_op *op, void *packed)
-{
-    ht_convert_weight(op->in[HT_IN_WEIGHT], packed);
-}
-
 void ht_convert_weight(const ht_value *v, float *out)
 {
     int converted = ht_convert_to_f32(v->data->dtype, v->data->data, 0, v->data->count, out);
@@ -66,13 +56,15 @@ static void timestep_embedding(const ht_call *c, const ht_team *team)
         }
 }
 
-/* The rows are checked before they come here (ht_session_set_cond). */
+/* The rows are checked before they come here (ht_session_set_cond, ht_clip_encoder_run).  They are read where the
+ * checkpoint has them: a vocabulary in float32 would be 150 MB that one prompt needs 77 rows of. */
 static void embedding(const ht_call *c, const ht_team *team)
 {
     int64_t rows = ht_rows(c->op->out, c->n), width = ht_channels(c->op->out);
-    const float *table = c->packed;
+    const ht_tensor *table = c->op->in[HT_IN_WEIGHT]->data;
     for (int64_t r = 0; !team->thread && r < rows; r++)
-        memcpy(c->out + r * width, table + (int64_t)c->in[HT_IN_X][r] * width, (size_t)width * sizeof(float));
+        ht_convert_to_f32(table->dtype, table->data, (size_t)((int64_t)c->in[HT_IN_X][r] * width), (size_t)width,
+                          c->out + r * width);
 }
 
 static void silu(const ht_call *c, const ht_team *team)
@@ -256,6 +248,7 @@ static void mean(const ht_call *c, const ht_team *team)
 
 #define PLAIN(kind) const ht_kernel ht_ref_##kind = {.name = #kind "_f32_scalar", .op = HT_OP_##kind, .run = kind}
 PLAIN(timestep_embedding);
+PLAIN(embedding);
 PLAIN(silu);
 PLAIN(relu);
 PLAIN(affine);
@@ -270,8 +263,6 @@ PLAIN(max_pool);
 PLAIN(mean_pool);
 PLAIN(mean);
 const ht_kernel ht_ref_reshape = {.name = "view", .op = HT_OP_reshape}; /* the plan gave both values the same memory */
-const ht_kernel ht_ref_embedding = {
-    .name = "embedding_f32_scalar", .op = HT_OP_embedding, .packed = table_bytes, .pack = table_pack, .run = embedding};
 
 const ht_kernel *const ht_reference_kernels[HT_OP_KINDS] = {
 #define OP(name, ...) [HT_OP_##name] = &ht_ref_##name,

@@ -90,8 +90,13 @@ void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t
 
 /* attention, a head of an image at a time: s[j] = chain over channels of q k[j], times scale; p[j] = exp(s[j] - max s);
  * the sum of p in HT_SOFTMAX_LANES chains, lane j % LANES, joined in halves (lane l with l + 8, then 4, 2, 1); out =
- * chain over j of p[j] v[j], divided by the sum. */
+ * chain over j of p[j] v[j], divided by the sum.  Causal: query t takes the largest, exp and the sum of keys 0 .. t,
+ * and p[j] = 0 of those after it. */
 enum { HT_SOFTMAX_LANES = 16 };
+
+/* layer_norm: the sum s of a token's channels in HT_SOFTMAX_LANES chains as above, mean = s / n; the sum q of (x -
+ * mean)^2 likewise, chains of fmaf, r = 1 / sqrt(q / n + eps); y = fmaf((x - mean) r, weight, bias).  All in float32.
+ */
 
 /* p[j] = exp(p[j] - max p); their sum in that order. */
 float ht_softmax_sum(float *p, int64_t n);

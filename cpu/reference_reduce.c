@@ -1,6 +1,7 @@
 /* reference_reduce.c - the scalar kernels that reduce: matrix products, group norm, attention.  cpu/reference.h states
  * the order of every sum. */
 #include <math.h>
+#include <string.h>
 
 #include "cpu/math.h"
 #include "cpu/reference.h"
@@ -216,7 +217,9 @@ static void attention(const ht_call *c, const ht_team *team)
                 s = fmaf(q[l], k[j * width + l], s);
             p[j] = s * op->attrs.scale;
         }
-        float sum = ht_softmax_sum(p, tk);
+        int64_t seen = op->attrs.causal ? t + 1 : tk;
+        float sum = ht_softmax_sum(p, seen);
+        memset(p + seen, 0, (size_t)(tk - seen) * sizeof *p);
         for (int64_t l = 0; l < d; l++) {
             float o = 0;
             for (int64_t j = 0; j < tk; j++)

@@ -196,6 +196,17 @@ ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table)
                       table);
 }
 
+ht_value *ht_add_position(ht_graph *g, ht_value *x, const ht_tensor *table)
+{
+    ht_value *w = weight(g, table);
+    return ht_graph_add_op(g, HT_OP_add_position, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}});
+}
+
+ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token)
+{
+    return ht_graph_add_op(g, HT_OP_pick, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_X2] = token}});
+}
+
 ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w)
 {
     ht_value *weights = weight(g, w->weight), *bias = w->bias ? weight(g, w->bias) : NULL;
@@ -223,6 +234,23 @@ ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int 
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias},
                 .attrs = {.groups = groups, .eps = eps}};
     return name_after(g, ht_graph_add_op(g, HT_OP_group_norm, &op), w->weight);
+}
+
+ht_value *ht_layer_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, float eps)
+{
+    ht_value *weights = weight(g, w->weight), *bias = weight(g, w->bias);
+    ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias}, .attrs = {.eps = eps}};
+    return name_after(g, ht_graph_add_op(g, HT_OP_layer_norm, &op), w->weight);
+}
+
+ht_value *ht_gelu(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_gelu, &(ht_op){.in = {x}});
+}
+
+ht_value *ht_quick_gelu(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_quick_gelu, &(ht_op){.in = {x}});
 }
 
 ht_value *ht_silu(ht_graph *g, ht_value *x)
@@ -323,6 +351,13 @@ ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape)
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale)
 {
     ht_op op = {.in = {[HT_IN_Q] = q, [HT_IN_K] = k, [HT_IN_V] = v}, .attrs = {.heads = heads, .scale = scale}};
+    return ht_graph_add_op(g, HT_OP_attention, &op);
+}
+
+ht_value *ht_causal_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale)
+{
+    ht_op op = {.in = {[HT_IN_Q] = q, [HT_IN_K] = k, [HT_IN_V] = v},
+                .attrs = {.heads = heads, .scale = scale, .causal = true}};
     return ht_graph_add_op(g, HT_OP_attention, &op);
 }
 

@@ -50,9 +50,10 @@ typedef struct ht_attrs {
         pad_right;               /* conv2d: zeros around the input (after upsampling); pools: nothing */
     int upsample;                /* conv2d, upsample: nearest, 1 or 2 */
     int groups;                  /* group_norm */
-    float eps;                   /* group_norm */
+    float eps;                   /* group_norm, layer_norm */
     ht_activation activation;    /* group_norm, scale_shift: SiLU; conv2d, linear: ReLU; applied last */
     int heads;                   /* attention */
+    bool causal;                 /* attention: query t sees keys 0 .. t */
     float scale, shift;          /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
     int begin, count;            /* slice: channels begin .. begin+count-1 */
     int dim;                     /* timestep_embedding */
@@ -119,19 +120,25 @@ ht_value *ht_timestep(ht_graph *g);
 /* Sinusoidal embedding of t [n,1] -> [n,dim] (DDPM; diffusers' get_timestep_embedding), in float32 as the libraries
  * compute it. */
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift);
-ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table); /* [n,1], [rows,c] -> [n,c] */
+ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table); /* [n,1], [rows,c] -> [n,c]; of
+                                                                                [n,tokens,1] [n,tokens,c] */
+ht_value *ht_add_position(ht_graph *g, ht_value *x, const ht_tensor *table);  /* [n,tokens,c] + the first of its rows */
 ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w);    /* [...,in] -> [...,out] */
 ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w,
                     ht_conv_shape shape); /* [n,h,w,in] -> [n,h',w',out] */
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps); /* shape of x */
-ht_value *ht_silu(ht_graph *g, ht_value *x);                                                        /* x * sigmoid(x) */
-ht_value *ht_relu(ht_graph *g, ht_value *x);                                                        /* max(x, 0) */
+ht_value *ht_layer_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, float eps); /* each token by itself */
+ht_value *ht_gelu(ht_graph *g, ht_value *x);                             /* x * (1 + erf(x / sqrt 2)) / 2 */
+ht_value *ht_quick_gelu(ht_graph *g, ht_value *x);                       /* x * sigmoid(1.702 x) */
+ht_value *ht_silu(ht_graph *g, ht_value *x);                             /* x * sigmoid(x) */
+ht_value *ht_relu(ht_graph *g, ht_value *x);                             /* max(x, 0) */
 ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * scale + shift */
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
 ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale,
                          ht_value *shift);                          /* x * (1 + scale row) + shift row */
 ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels */
+ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token);       /* [n,tokens,c], [n,1] -> [n,c] */
 ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);         /* along channels */
 ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);        /* nearest, [n,h,w,c] */
 ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                    /* 2x2 stride 2, h and w rounded down */
@@ -142,6 +149,8 @@ ht_value *ht_mean(ht_graph *g, ht_value *x);                                    
 ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape); /* same elements, same channels */
 /* softmax(q k^T * scale) v per head.   q [n,tq,heads*d], k, v [n,tk,heads*d] -> [n,tq,heads*d] */
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
+/* The same where query t sees keys 0 .. t; as many keys as queries. */
+ht_value *ht_causal_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
 
 /* Name a value (printf-style): taps, traces and reports use it.  Layers name their output after their weight by
  * themselves.  Returns v. */

@@ -27,6 +27,8 @@ static void print_attrs(FILE *f, const ht_op *op)
         fprintf(f, " groups=%d", a->groups);
     if (a->heads)
         fprintf(f, " heads=%d", a->heads);
+    if (a->causal)
+        fprintf(f, " causal");
     if (a->activation)
         fprintf(f, " silu");
     if (a->scale != 0 && a->scale != 1)

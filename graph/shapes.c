@@ -74,10 +74,32 @@ static bool timestep_embedding_shape(ht_graph *g, ht_op *op, ht_value *out)
 static bool embedding_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *index = op->in[HT_IN_X], *table = op->in[HT_IN_WEIGHT];
-    if (index->ndim != 2 || index->shape[1] != 1 || table->ndim != 2)
-        return wrong(g, op, "wanted row numbers [n,1] and a table [rows,channels]");
+    if (index->ndim < 2 || index->ndim > 3 || channels(index) != 1 || table->ndim != 2)
+        return wrong(g, op, "wanted row numbers [n,1] or [n,tokens,1] and a table [rows,channels]");
     copy_shape(out, index);
-    out->shape[1] = table->shape[1];
+    out->shape[index->ndim - 1] = table->shape[1];
+    return true;
+}
+
+static bool add_position_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *table = op->in[HT_IN_WEIGHT];
+    if (x->ndim != 3 || table->ndim != 2 || table->shape[1] != x->shape[2])
+        return wrong(g, op, "wanted [n,tokens,channels] and a table [positions,channels]");
+    if (table->shape[0] < x->shape[1])
+        return wrong(g, op, "there are more tokens than positions");
+    return copy_shape(out, x);
+}
+
+static bool pick_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *token = op->in[HT_IN_X2];
+    if (x->ndim != 3 || token->ndim != 2 || token->shape[1] != 1 || token->shape[0] != x->shape[0] ||
+        token->batched != x->batched)
+        return wrong(g, op, "wanted [n,tokens,channels] and token numbers [n,1]");
+    out->ndim = 2;
+    out->shape[0] = x->shape[0];
+    out->shape[1] = x->shape[2];
     return true;
 }
 
@@ -143,6 +165,14 @@ static bool group_norm_shape(ht_graph *g, ht_op *op, ht_value *out)
     const ht_value *x = op->in[HT_IN_X], *w = op->in[HT_IN_WEIGHT], *b = op->in[HT_IN_BIAS];
     if (op->attrs.groups < 1 || channels(x) % op->attrs.groups)
         return wrong(g, op, "the channels do not fall into that many groups");
+    if (w->ndim != 1 || w->shape[0] != channels(x) || b->ndim != 1 || b->shape[0] != channels(x))
+        return wrong(g, op, "weight and bias must be [channels]");
+    return copy_shape(out, x);
+}
+
+static bool layer_norm_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *w = op->in[HT_IN_WEIGHT], *b = op->in[HT_IN_BIAS];
     if (w->ndim != 1 || w->shape[0] != channels(x) || b->ndim != 1 || b->shape[0] != channels(x))
         return wrong(g, op, "weight and bias must be [channels]");
     return copy_shape(out, x);
@@ -260,6 +290,8 @@ static bool attention_shape(ht_graph *g, ht_op *op, ht_value *out)
         return wrong(g, op, "wanted q [n,tokens,c] and k, v [n,tokens',c]");
     if (op->attrs.heads < 1 || q->shape[2] % op->attrs.heads)
         return wrong(g, op, "the channels do not fall into that many heads");
+    if (op->attrs.causal && q->shape[1] != k->shape[1])
+        return wrong(g, op, "causal attention wants as many keys as queries");
     return copy_shape(out, q);
 }
 

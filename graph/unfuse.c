@@ -127,6 +127,8 @@ static ht_value *group_norm(builder *b, const ht_op *op)
 
 static ht_value *attention(builder *b, const ht_op *op)
 {
+    if (op->attrs.causal)
+        ht_graph_fail(b->g, HT_ERR_UNSUPPORTED, "%s: causal attention cannot be reconstructed", op->out->name);
     ht_value *s = ht_scores(b->g, input(b, op, HT_IN_Q), input(b, op, HT_IN_K), op->attrs.heads, op->attrs.scale);
     return ht_mix(b->g, ht_softmax(b->g, s, op->attrs.heads), input(b, op, HT_IN_V), op->attrs.heads, 1);
 }

@@ -35,6 +35,8 @@ static const char *const weight_files[] = {
     "diffusion_pytorch_model.fp16.safetensors",
     "diffusion_pytorch_model.safetensors.index.json",
     "model.safetensors",
+    "model.fp16.safetensors",
+    "model.safetensors.index.json",
 };
 
 /* Formats that can run code when they are read. */
@@ -76,16 +78,16 @@ static const char *find_pickle(ht_arena *arena, const char *folder)
     return found;
 }
 
-static ht_status open_weights(ht_model *m, const char *folder)
+ht_status ht_open_weights(ht_arena *arena, const char *folder, ht_safetensors **file)
 {
     for (size_t i = 0; i < COUNT(weight_files); i++) {
-        const char *path = ht_sprintf(m->arena, "%s/%s", folder, weight_files[i]);
+        const char *path = ht_sprintf(arena, "%s/%s", folder, weight_files[i]);
         if (!path)
             return HT_ERR_MEMORY;
         if (exists(path))
-            return ht_safetensors_open(path, &m->file);
+            return ht_safetensors_open(path, file);
     }
-    const char *pickle = find_pickle(m->arena, folder);
+    const char *pickle = find_pickle(arena, folder);
     if (*pickle)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: the weights are only there as a pickle, %s; convert them to %s", folder,
                        pickle, weight_files[0]);
@@ -253,7 +255,7 @@ static ht_status open_denoiser(ht_model *m, const places *p, const configuration
     const struct family_row *row = NULL;
     ht_status status = find_family(c, &row);
     if (!status)
-        status = open_weights(m, p->component);
+        status = ht_open_weights(m->arena, p->component, &m->file);
     if (!status)
         status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels,
                                  &m->weights);

@@ -22,4 +22,7 @@ struct ht_model {
     ht_schedule_config schedule; /* of scheduler_config.json; defaults of DDIMScheduler if there is none */
 };
 
+/* The weights of a component's folder, by the names that they go by. */
+ht_status ht_open_weights(ht_arena *arena, const char *folder, ht_safetensors **file);
+
 #endif

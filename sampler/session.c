@@ -8,7 +8,7 @@
 
 static const ht_backend *const backends[] = {&ht_cpu_backend};
 
-static ht_status find_backend(const char *name, const ht_backend **backend)
+ht_status ht_find_backend(const char *name, const ht_backend **backend)
 {
     *backend = backends[0];
     if (!name || !strcmp(name, "auto"))
@@ -40,7 +40,7 @@ static ht_status check_size(const char *what, int value, int own, int multiple, 
 static ht_status check_options(ht_session *s, const ht_session_options *o)
 {
     const ht_denoiser_info *info = &s->model->info;
-    ht_status status = find_backend(o->backend, &s->backend);
+    ht_status status = ht_find_backend(o->backend, &s->backend);
     s->batch = o->batch ? o->batch : 1;
     if (!status && (s->batch < 1 || s->batch > 65536))
         status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);

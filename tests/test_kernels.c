@@ -6,7 +6,7 @@
 #include "graph/weights.h"
 #include "tests/kernels.h"
 
-enum { CASES = 50 };
+enum { CASES = 50, MOST_ROWS = 12 };
 
 /* ---- drawing ---- */
 
@@ -139,15 +139,66 @@ static void scene_mean_pool(scene *s)
     scene_pool(s, true);
 }
 
+static void scene_layer_norm(scene *s)
+{
+    int64_t c = draw_channels();
+    ht_norm_weights weights = {WEIGHT(s, c), WEIGHT(s, c)};
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_layer_norm(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c), &weights, 1e-5f), "y");
+}
+
+static void scene_gelu(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_gelu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_quick_gelu(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_quick_gelu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_embedding(scene *s)
+{
+    int64_t tokens = draw(1, 20), c = draw_channels();
+    describe(s, "%lld tokens channels %lld", (long long)tokens, (long long)c);
+    ht_output_value(s->graph, ht_embedding(s->graph, INPUT(s, "index", s->batch, tokens, 1), WEIGHT(s, MOST_ROWS, c)),
+                    "y");
+}
+
+static void scene_add_position(scene *s)
+{
+    int64_t tokens = draw(1, 20), c = draw_channels();
+    describe(s, "%lld tokens channels %lld", (long long)tokens, (long long)c);
+    ht_output_value(s->graph,
+                    ht_add_position(s->graph, INPUT(s, "x", s->batch, tokens, c), WEIGHT(s, tokens + draw(0, 3), c)),
+                    "y");
+}
+
+static void scene_pick(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, MOST_ROWS + draw(0, 9), c);
+    ht_output_value(s->graph, ht_pick(s->graph, x, INPUT(s, "index", s->batch, 1)), "y");
+}
+
 static void scene_attention(scene *s)
 {
     static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
-    int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40), tk = draw(1, 50);
+    int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40),
+            tk = draw(0, 1) ? draw(1, 50) : tq; /* as many of both: causal */
     ht_value *q = INPUT(s, "q", s->batch, tq, heads * d), *k = INPUT(s, "k", s->batch, tk, heads * d);
     ht_value *v = INPUT(s, "v", s->batch, tk, heads * d);
     describe(s, "%lld queries %lld keys %lld heads of %lld", (long long)tq, (long long)tk, (long long)heads,
              (long long)d);
-    ht_output_value(s->graph, ht_attention(s->graph, q, k, v, (int)heads, 0.25f), "y");
+    ht_output_value(s->graph,
+                    tq == tk ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
+                             : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
+                    "y");
 }
 
 /* ---- the operations of reverse mode, as gradients bring them ---- */
@@ -249,6 +300,8 @@ static void fill_inputs(scene *s, ht_call *call)
         size_t count = (size_t)(ht_rows(v, s->n) * ht_channels(v));
         float *x = room(s, count * sizeof *x);
         fill(x, count, s->kind);
+        for (size_t j = 0; !strcmp(v->name, "index") && j < count; j++)
+            x[j] = (float)draw(0, MOST_ROWS - 1);
         call->in[i] = x;
     }
 }
@@ -261,6 +314,12 @@ static const struct {
     {HT_OP_linear, scene_linear},
     {HT_OP_group_norm, scene_group_norm},
     {HT_OP_silu, scene_silu},
+    {HT_OP_layer_norm, scene_layer_norm},
+    {HT_OP_gelu, scene_gelu},
+    {HT_OP_quick_gelu, scene_quick_gelu},
+    {HT_OP_embedding, scene_embedding},
+    {HT_OP_add_position, scene_add_position},
+    {HT_OP_pick, scene_pick},
     {HT_OP_attention, scene_attention},
     {HT_OP_max_pool, scene_max_pool},
     {HT_OP_mean_pool, scene_mean_pool},
@@ -339,6 +398,15 @@ static void silus_equal_scalar(void **state)
     check(HT_OP_silu);
 }
 
+static void text_encoders_operations_equal_scalar(void **state)
+{
+    (void)state;
+    static const ht_op_kind kinds[] = {HT_OP_layer_norm, HT_OP_gelu,         HT_OP_quick_gelu,
+                                       HT_OP_embedding,  HT_OP_add_position, HT_OP_pick};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check(kinds[i]);
+}
+
 static void attentions_equal_scalar(void **state)
 {
     (void)state;
@@ -376,6 +444,37 @@ static void silu_is_x_over_one_plus_exp_of_minus_x(void **state)
     assert_true(isnan(ht_silu_f32(NAN)));
 }
 
+static void check_activation(float (*f)(float), double (*exact)(double), double formula)
+{
+    for (int i = 0; i < 25000; i++) {
+        float x = (float)(-20 + 0.00161 * i);
+        if (!(fabs((double)f(x) - exact((double)x)) <=
+              formula * fabs((double)x) + (6e-7 + 1.2e-7 * fabs((double)x)) * fabs(exact((double)x))))
+            fail_msg("of %.9g is %.9g, want %.9g", (double)x, (double)f(x), exact((double)x));
+    }
+    assert_true(isnan(f(NAN)));
+    assert_true(f(INFINITY) == INFINITY && fabsf(f(-1e30f)) < 1e-5f);
+}
+
+static double exact_gelu(double x)
+{
+    return x * erfc(-x * sqrt(0.5)) / 2;
+}
+
+static double exact_quick_gelu(double x)
+{
+    return x / (1 + exp(-1.702 * x));
+}
+
+/* The formula for erfc is within 1.5e-7, half of which is multiplied with x; the rest is rounding, of the exponent too.
+ */
+static void gelus_are_what_they_are_called(void **state)
+{
+    (void)state;
+    check_activation(ht_gelu_f32, exact_gelu, 0.75e-7);
+    check_activation(ht_quick_gelu_f32, exact_quick_gelu, 0);
+}
+
 static void check_listed(const ht_kernel *list)
 {
     for (const ht_kernel *k = list; k->name; k++) {
@@ -399,10 +498,16 @@ static void every_fast_kernel_is_compared(void **state)
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(convolutions_equal_scalar),     cmocka_unit_test(linears_equal_scalar),
-        cmocka_unit_test(group_norms_equal_scalar),      cmocka_unit_test(silus_equal_scalar),
-        cmocka_unit_test(attentions_equal_scalar),       cmocka_unit_test(pools_equal_scalar),
-        cmocka_unit_test(gradients_equal_scalar),        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
+        cmocka_unit_test(convolutions_equal_scalar),
+        cmocka_unit_test(linears_equal_scalar),
+        cmocka_unit_test(group_norms_equal_scalar),
+        cmocka_unit_test(silus_equal_scalar),
+        cmocka_unit_test(text_encoders_operations_equal_scalar),
+        cmocka_unit_test(attentions_equal_scalar),
+        cmocka_unit_test(pools_equal_scalar),
+        cmocka_unit_test(gradients_equal_scalar),
+        cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
+        cmocka_unit_test(gelus_are_what_they_are_called),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
     read_seed(argc, argv, 7);

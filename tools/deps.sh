@@ -7,7 +7,7 @@
 # Quiet and quick when nothing is missing.
 set -eu
 
-packages="gcc libc6-dev make libstb-dev libjansson-dev libmd-dev zlib1g-dev libzip-dev libjpeg-dev liblapacke-dev libopenblas0-pthread libcmocka-dev"
+packages="gcc libc6-dev make libstb-dev libjansson-dev libmd-dev zlib1g-dev libzip-dev libjpeg-dev liblapacke-dev libopenblas0-pthread libutf8proc-dev libcmocka-dev"
 case "${1:-}" in
 "") ;;
 lint) packages="$packages clang clang-tidy clang-format cppcheck" ;;
