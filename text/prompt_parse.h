@@ -21,7 +21,7 @@ typedef struct ht_pieces {
 } ht_pieces;
 
 /* Neighbours of one weight are one piece.  {0} before; free it after success and failure alike. */
-ht_status ht_pieces_parse(ht_pieces *p, const char *text, size_t size);
+ht_status ht_pieces_parse(ht_pieces *out, const char *text, size_t size);
 void ht_pieces_free(ht_pieces *p);
 
 #endif
