@@ -21,6 +21,8 @@
 
 #include "cpu/attention.inc"
 
+#include "cpu/tokens.inc"
+
 #include "cpu/reverse.inc"
 
 const ht_kernel ht_avx512_kernels[] = {
@@ -77,6 +79,13 @@ const ht_kernel ht_avx512_kernels[] = {
      .pack = ht_group_norm_pack,
      .shared = ht_group_norm_shared,
      .run = group_norm_run},
+    {.name = "layer_norm_f32_avx512",
+     .op = HT_OP_layer_norm,
+     .isa = HT_ISA_AVX512,
+     .packed = ht_group_norm_bytes,
+     .pack = ht_group_norm_pack,
+     .run = layer_norm_run},
+    {.name = "geglu_f32_avx512", .op = HT_OP_geglu, .isa = HT_ISA_AVX512, .run = geglu_run},
     {.name = "silu_f32_avx512", .op = HT_OP_silu, .isa = HT_ISA_AVX512, .run = silu_run},
     {.name = "attention_f32_avx512_6x64",
      .op = HT_OP_attention,

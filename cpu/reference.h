@@ -86,6 +86,21 @@ void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t
  * chain over j of p[j] v[j], divided by the sum. */
 enum { HT_SOFTMAX_LANES = 16 };
 
+static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])
+{
+    for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
+/* layer_norm, a row at a time, sums in HT_SOFTMAX_LANES chains as there: mean = sum x / c;  d = x - mean;  var = sum
+ * fmaf(d, d) / c;  y = fmaf(d r, weight, bias), r = 1 / sqrt(var + eps) made in double and rounded once. */
+static inline float ht_layer_norm_scale(float squares, int64_t channels, float eps)
+{
+    return (float)(1 / sqrt((double)squares / (double)channels + (double)eps));
+}
+
 /* p[j] = exp(p[j] - max p); their sum in that order. */
 float ht_softmax_sum(float *p, int64_t n);
 

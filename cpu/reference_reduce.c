@@ -1,4 +1,4 @@
-/* reference_reduce.c - the scalar kernels that reduce: matrix products, group norm, attention.  cpu/reference.h states
+/* reference_reduce.c - the scalar kernels that reduce: matrix products, norms, attention.  cpu/reference.h states
  * the order of every sum. */
 #include <math.h>
 
@@ -173,6 +173,29 @@ static void group_norm(const ht_call *c, const ht_team *team)
     }
 }
 
+/* ---- layer_norm ---- */
+
+static void layer_norm(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out);
+    const float *weight = c->packed, *bias = weight + width;
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        const float *x = c->in[HT_IN_X] + r * width;
+        float sums[HT_SOFTMAX_LANES] = {0}, squares[HT_SOFTMAX_LANES] = {0};
+        for (int64_t i = 0; i < width; i++)
+            sums[i % HT_SOFTMAX_LANES] += x[i];
+        float mean = ht_join_lanes(sums) / (float)width;
+        for (int64_t i = 0; i < width; i++) {
+            float d = x[i] - mean;
+            squares[i % HT_SOFTMAX_LANES] = fmaf(d, d, squares[i % HT_SOFTMAX_LANES]);
+        }
+        float scale = ht_layer_norm_scale(ht_join_lanes(squares), width, c->op->attrs.eps);
+        for (int64_t i = 0; i < width; i++)
+            c->out[r * width + i] = fmaf((x[i] - mean) * scale, weight[i], bias[i]);
+    }
+}
+
 /* ---- attention ---- */
 
 static size_t attention_scratch(const ht_op *op)
@@ -189,10 +212,7 @@ float ht_softmax_sum(float *p, int64_t n)
         p[j] = ht_exp_f32(p[j] - max);
         lanes[j % HT_SOFTMAX_LANES] += p[j];
     }
-    for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            lanes[l] += lanes[l + half];
-    return lanes[0];
+    return ht_join_lanes(lanes);
 }
 
 static void attention(const ht_call *c, const ht_team *team)
@@ -237,5 +257,10 @@ const ht_kernel ht_ref_group_norm = {.name = "group_norm_f32_scalar",
                                      .pack = ht_group_norm_pack,
                                      .shared = ht_group_norm_shared,
                                      .run = group_norm};
+const ht_kernel ht_ref_layer_norm = {.name = "layer_norm_f32_scalar",
+                                     .op = HT_OP_layer_norm,
+                                     .packed = ht_group_norm_bytes,
+                                     .pack = ht_group_norm_pack,
+                                     .run = layer_norm};
 const ht_kernel ht_ref_attention = {
     .name = "attention_f32_scalar", .op = HT_OP_attention, .scratch = attention_scratch, .run = attention};

@@ -113,6 +113,21 @@ static void scene_silu(scene *s)
     ht_output_value(s->graph, ht_silu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
 }
 
+static void scene_layer_norm(scene *s)
+{
+    int64_t c = draw_channels();
+    ht_norm_weights weights = {WEIGHT(s, c), WEIGHT(s, c)};
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_layer_norm(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c), &weights, 1e-5f), "y");
+}
+
+static void scene_geglu(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_geglu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), 2 * c)), "y");
+}
+
 static void scene_attention(scene *s)
 {
     static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
@@ -235,6 +250,8 @@ static const struct {
     {HT_OP_linear, scene_linear},
     {HT_OP_group_norm, scene_group_norm},
     {HT_OP_silu, scene_silu},
+    {HT_OP_layer_norm, scene_layer_norm},
+    {HT_OP_geglu, scene_geglu},
     {HT_OP_attention, scene_attention},
     {HT_OP_conv2d_by, scene_by},
     {HT_OP_conv2d_dx, scene_dx},
@@ -311,6 +328,18 @@ static void silus_equal_scalar(void **state)
     check(HT_OP_silu);
 }
 
+static void layer_norms_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_layer_norm);
+}
+
+static void geglus_equal_scalar(void **state)
+{
+    (void)state;
+    check(HT_OP_geglu);
+}
+
 static void attentions_equal_scalar(void **state)
 {
     (void)state;
@@ -341,6 +370,20 @@ static void silu_is_x_over_one_plus_exp_of_minus_x(void **state)
     assert_true(isnan(ht_silu_f32(NAN)));
 }
 
+/* Relative, in the tail too: the exponent there is up to 85, of which a unit in the last place is 4e-6. */
+static void gelu_is_x_times_the_normal_distribution_function(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 25000; i++) {
+        double x = (double)(float)(-12.5 + 0.001 * i);
+        double want = x * erfc(-x / sqrt(2)) / 2, got = (double)ht_gelu_f32((float)x);
+        if (!(fabs(got - want) <= (4e-7 + 1e-7 * x * x) * fabs(want)))
+            fail_msg("gelu(%.9g) is %.9g, want %.9g", x, got, want);
+    }
+    assert_true(ht_gelu_f32(INFINITY) == INFINITY && fabsf(ht_gelu_f32(-INFINITY)) < 1e-36f);
+    assert_true(isnan(ht_gelu_f32(NAN)));
+}
+
 static void check_listed(const ht_kernel *list)
 {
     for (const ht_kernel *k = list; k->name; k++) {
@@ -368,9 +411,12 @@ int main(int argc, char **argv)
         cmocka_unit_test(linears_equal_scalar),
         cmocka_unit_test(group_norms_equal_scalar),
         cmocka_unit_test(silus_equal_scalar),
+        cmocka_unit_test(layer_norms_equal_scalar),
+        cmocka_unit_test(geglus_equal_scalar),
         cmocka_unit_test(attentions_equal_scalar),
         cmocka_unit_test(gradients_equal_scalar),
         cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
+        cmocka_unit_test(gelu_is_x_times_the_normal_distribution_function),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
     read_seed(argc, argv, 7);
