@@ -14,6 +14,7 @@
 #include "quant/file.h"
 #include "sampler/trajectory.h"
 #include "unet/unet2d.h"
+#include "unet/unet2d_condition.h"
 
 /* ---- tables ---- */
 
@@ -23,6 +24,7 @@ static const struct family_row {
     ht_rename rename;
 } families[] = {
     {&ht_unet2d_family, ht_unet2d_rename},
+    {&ht_unet2d_condition_family, NULL},
 };
 
 /* What a pipeline calls its denoiser, and what makes pictures of the latents that come out of one. */
@@ -378,6 +380,10 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
                             .takes_class = d->num_classes > 0 || d->class_timestep,
                             .num_classes = d->num_classes,
                             .class_embed_dim = d->class_embed_dim,
+                            .cross_attention_dim = d->cross_attention_dim,
+                            .text_embed_dim = d->text_embed_dim,
+                            .time_ids = d->time_ids,
+                            .timestep_cond_dim = d->timestep_cond_dim,
                             .parameters = ht_weights_parameters(model->weights),
                             .weight_bytes = ht_weights_bytes(model->weights),
                             .layers = model->layers.n,

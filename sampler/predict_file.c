@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/safetensors.h"
+#include "sampler/conditions.h"
 #include "sampler/session.h"
 
 /* What denoisers take besides `sample` and `timestep`. */
@@ -33,6 +34,7 @@ typedef struct request {
     const ht_safetensors *file;
     int64_t n, c, h, w;
     float *x, *t, *out; /* x and out channels last */
+    int tokens;         /* of encoder_hidden_states; 0: the model takes none */
     ht_cond cond;
 } request;
 
@@ -100,39 +102,69 @@ static ht_status read_timestep(request *r)
     return r->t ? HT_OK : HT_ERR_MEMORY;
 }
 
-static bool takes_class(const ht_denoiser_info *info)
+static bool takes_labels(const ht_denoiser_info *info)
 {
-    return info->num_classes || info->class_timestep || info->class_embed_dim;
+    return info->num_classes || info->class_timestep;
 }
 
-static ht_status read_classes(request *r)
+static ht_status read_labels(request *r)
 {
-    const ht_denoiser_info *info = &r->model->info;
     const ht_tensor *t;
     float *values;
-    int64_t width = info->class_embed_dim ? info->class_embed_dim : 1;
-    if (!takes_class(info))
-        return HT_OK;
     ht_status status = read_tensor(r, "class_labels", &t, &values);
+    if (!status && t->count != (size_t)r->n)
+        status = ht_fail(HT_ERR_SHAPE, "%s: class_labels must have one number for each of %lld images", r->path,
+                         (long long)r->n);
+    if (!status)
+        r->cond.class_labels = values;
+    return status;
+}
+
+/* A vector for each image, or for each token of each. */
+static ht_status read_condition(request *r, const ht_condition *c, int width)
+{
+    const ht_tensor *t;
+    float *values;
+    ht_status status = read_tensor(r, c->argument, &t, &values);
     if (status)
         return status;
-    if (t->count != (size_t)(r->n * width))
-        return ht_fail(HT_ERR_SHAPE, "%s: class_labels must have %lld numbers for each of %lld images", r->path,
-                       (long long)width, (long long)r->n);
-    if (info->class_embed_dim)
-        r->cond.class_embeddings = values;
-    else
-        r->cond.class_labels = values;
+    if (c->per_token &&
+        (t->ndim != 3 || t->shape[0] != r->n || t->shape[2] != width || t->shape[1] < 1 || t->shape[1] > 65536))
+        return ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->path, c->argument, (long long)r->n, width);
+    if (!c->per_token && t->count != (size_t)(r->n * width))
+        return ht_fail(HT_ERR_SHAPE, "%s: %s must have %d numbers for each of %lld images", r->path, c->argument, width,
+                       (long long)r->n);
+    if (c->per_token)
+        r->tokens = (int)t->shape[1];
+    ht_condition_set_rows(c, &r->cond, values);
     return HT_OK;
+}
+
+static ht_status read_conditions(request *r)
+{
+    const ht_denoiser_info *info = &r->model->info;
+    ht_status status = takes_labels(info) ? read_labels(r) : HT_OK;
+    for (int i = 0; !status && i < HT_CONDITIONS; i++) {
+        int width = ht_condition_width(&ht_conditions[i], info);
+        if (width)
+            status = read_condition(r, &ht_conditions[i], width);
+    }
+    return status;
+}
+
+static bool takes(const ht_denoiser_info *info, const char *argument)
+{
+    for (int i = 0; i < HT_CONDITIONS; i++)
+        if (!strcmp(ht_conditions[i].argument, argument) && ht_condition_width(&ht_conditions[i], info))
+            return true;
+    return !strcmp(argument, "class_labels") && takes_labels(info);
 }
 
 static ht_status refuse_foreign_conditions(const request *r)
 {
-    for (const char *const *name = conditions; *name; name++) {
-        bool taken = !strcmp(*name, "class_labels") && takes_class(&r->model->info);
-        if (!taken && ht_safetensors_find(r->file, *name))
+    for (const char *const *name = conditions; *name; name++)
+        if (!takes(&r->model->info, *name) && ht_safetensors_find(r->file, *name))
             return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s; leave the tensor out", r->path, *name);
-    }
     return HT_OK;
 }
 
@@ -160,6 +192,7 @@ static ht_status evaluate(request *r, ht_model *model, const ht_session_options 
     ht_session *session;
     o.height = (int)r->h;
     o.width = (int)r->w;
+    o.tokens = r->tokens;
     o.batch = o.batch ? o.batch : (int)r->n;
     ht_status status = ht_session_open(model, &o, &session);
     if (status)
@@ -199,7 +232,7 @@ ht_status ht_predict_file(ht_model *model, const ht_session_options *options, co
     if (!status)
         status = read_timestep(&r);
     if (!status)
-        status = read_classes(&r);
+        status = read_conditions(&r);
     if (!status)
         status = refuse_foreign_conditions(&r);
     if (!status)
