@@ -204,8 +204,10 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
  * `timestep_cond` [n,c] (any real dtype) from the safetensors file `in`; writes `sample` to the file `out`, which
  * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
  * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
- * size; options->batch 0 means n. progress (may be NULL) is called after every batch, the last time before `out` is
- * written. */
+ * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
+ * and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a picture, for `moments` (mean and
+ * log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is called after every batch, the
+ * last time before `out` is written. */
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 

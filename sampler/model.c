@@ -15,17 +15,27 @@
 #include "sampler/trajectory.h"
 #include "unet/unet2d.h"
 #include "unet/unet2d_condition.h"
+#include "vae/vae.h"
 
 /* ---- tables ---- */
 
 /* A family, and how the names of its older checkpoints become today's. */
 static const struct family_row {
-    const ht_denoiser_family *family;
+    const ht_denoiser_family *denoiser; /* one of the two */
+    const ht_autoencoder_family *autoencoder;
     ht_rename rename;
 } families[] = {
-    {&ht_unet2d_family, ht_unet2d_rename},
-    {&ht_unet2d_condition_family, NULL},
+    {&ht_unet2d_family, NULL, ht_unet2d_rename},
+    {&ht_unet2d_condition_family, NULL, NULL},
+    {NULL, &ht_kl_family, ht_unet2d_rename},
+    {NULL, &ht_vq_family, ht_unet2d_rename},
+    {NULL, &ht_tiny_family, NULL},
 };
+
+static const char *class_of(const struct family_row *row)
+{
+    return row->denoiser ? row->denoiser->class_name : row->autoencoder->class_name;
+}
 
 /* What a pipeline calls its denoiser, and what makes pictures of the latents that come out of one. */
 static const char *const denoiser_names[] = {"unet", "transformer"};
@@ -205,8 +215,7 @@ static ht_status fail_family(const char *where, const char *class_name)
     char known[256] = "";
     size_t used = 0;
     for (size_t i = 0; i < COUNT(families) && used < sizeof known; i++)
-        used +=
-            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", families[i].family->class_name);
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", class_of(&families[i]));
     return ht_fail(HT_ERR_UNSUPPORTED, "%s: models of class %s are not supported; this version knows %s", where,
                    class_name, known);
 }
@@ -222,7 +231,7 @@ static ht_status find_family(const configuration *c, const struct family_row **r
                        "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",
                        c->path);
     for (size_t i = 0; i < COUNT(families); i++)
-        if (!strcmp(families[i].family->class_name, class_name)) {
+        if (!strcmp(class_of(&families[i]), class_name)) {
             *row = &families[i];
             return HT_OK;
         }
@@ -250,7 +259,7 @@ static ht_status open_layers(ht_model *m, ht_rename rename, const void *context)
 
 /* ---- opening ---- */
 
-static ht_status open_denoiser(ht_model *m, const places *p, const configuration *c)
+static ht_status open_network(ht_model *m, const places *p, const configuration *c)
 {
     const struct family_row *row = NULL;
     ht_status status = find_family(c, &row);
@@ -262,12 +271,17 @@ static ht_status open_denoiser(ht_model *m, const places *p, const configuration
     if (!status)
         status = open_layers(m, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels);
     if (!status)
-        status = row->family->open(m->arena, c->object, c->path, m->weights, &m->denoiser);
+        status = (row->denoiser ? row->denoiser->open : row->autoencoder->open)(m->arena, c->object, c->path,
+                                                                                m->weights, &m->network);
     if (status)
         return status;
-    m->family = row->family;
-    m->class_name = row->family->class_name;
-    m->family->info(m->denoiser, &m->info);
+    m->family = row->denoiser;
+    m->autoencoder = row->autoencoder;
+    m->class_name = class_of(row);
+    if (m->family)
+        m->family->info(m->network, &m->info);
+    else
+        m->autoencoder->info(m->network, &m->coding);
     return HT_OK;
 }
 
@@ -306,7 +320,7 @@ ht_status ht_model_open(const char *path, const char *component, ht_model **mode
     if (!status)
         status = read_configuration(m, p.component, &c);
     if (!status)
-        status = open_denoiser(m, &p, &c);
+        status = open_network(m, &p, &c);
     if (!status)
         status = open_scheduler(m, &p, &c);
 done:
@@ -368,15 +382,16 @@ static double average_bits(const ht_model *model)
 void ht_model_get_info(const ht_model *model, ht_model_info *info)
 {
     const ht_denoiser_info *d = &model->info;
+    const ht_autoencoder_info *a = &model->coding;
     *info = (ht_model_info){.class_name = model->class_name,
                             .scheduler = model->has_scheduler ? model->schedule.class_name : NULL,
                             .sampler = ht_sampler_for(model->schedule.class_name),
                             .spacing = ht_spacing_name((int)model->schedule.timestep_spacing),
                             .decoder = model->decoder,
-                            .in_channels = d->in_channels,
-                            .out_channels = d->out_channels,
-                            .height = d->height,
-                            .width = d->width,
+                            .in_channels = model->family ? d->in_channels : a->in_channels,
+                            .out_channels = model->family ? d->out_channels : a->out_channels,
+                            .height = model->family ? d->height : a->height,
+                            .width = model->family ? d->width : a->width,
                             .takes_class = d->num_classes > 0 || d->class_timestep,
                             .num_classes = d->num_classes,
                             .class_embed_dim = d->class_embed_dim,

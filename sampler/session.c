@@ -8,7 +8,7 @@
 
 static const ht_backend *const backends[] = {&ht_cpu_backend};
 
-static ht_status find_backend(const char *name, const ht_backend **backend)
+ht_status ht_session_find_backend(const char *name, const ht_backend **backend)
 {
     *backend = backends[0];
     if (!name || !strcmp(name, "auto"))
@@ -40,7 +40,10 @@ static ht_status check_size(const char *what, int value, int own, int multiple, 
 static ht_status check_options(ht_session *s, const ht_session_options *o)
 {
     const ht_denoiser_info *info = &s->model->info;
-    ht_status status = find_backend(o->backend, &s->backend);
+    if (!s->model->family)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: is an autoencoder, %s; a denoiser is wanted", s->model->path,
+                       s->model->class_name);
+    ht_status status = ht_session_find_backend(o->backend, &s->backend);
     s->batch = o->batch ? o->batch : 1;
     if (!status && (s->batch < 1 || s->batch > 65536))
         status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
@@ -61,7 +64,7 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     s->graph = ht_graph_create(s->arena);
     if (!s->graph)
         return HT_ERR_MEMORY;
-    s->model->family->build(s->model->denoiser, s->graph, (ht_denoiser_size){s->batch, s->height, s->width, s->tokens});
+    s->model->family->build(s->model->network, s->graph, (ht_denoiser_size){s->batch, s->height, s->width, s->tokens});
     for (const char *const *tap = extras->taps; tap && *tap; tap++)
         ht_tap(s->graph, *tap);
     ht_graph_observe(s->graph, extras->observe);

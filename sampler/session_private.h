@@ -25,6 +25,9 @@ struct ht_session {
     const char **layers;                              /* by operation: whose weight it has, or "" */
 };
 
+/* By its name; NULL and "auto" mean the best. */
+ht_status ht_session_find_backend(const char *name, const ht_backend **backend);
+
 /* Fill in s->descriptions. */
 ht_status ht_session_describe(ht_session *s);
 
