@@ -81,7 +81,8 @@ typedef struct ht_model ht_model;
 
 /* Open a model and check that its weights fit its configuration.
  * path: a folder in the diffusers layout (model_index.json, unet/, scheduler/), one component's folder (config.json
- * beside its .safetensors), or a folder with the original DDPM/DDIM config.json and names.
+ * beside its .safetensors), a folder with the original DDPM/DDIM config.json and names, or a .safetensors file with a
+ * whole Stable Diffusion in the names of the original code, beside which unet.json and vae.json are their config.json.
  * component: which part of a pipeline to load; NULL means its denoiser.
  * Weights stay mapped, not copied: a file that somebody truncates while the model is open ends the process (SIGBUS).
  * Replace files by rename. */

@@ -12,7 +12,8 @@
 #include <sys/stat.h>
 
 #include "quant/file.h"
-#include "sampler/trajectory.h"
+#include "sampler/single_file.h"
+#include "unet/names_ldm.h"
 #include "unet/unet2d.h"
 #include "unet/unet2d_condition.h"
 #include "vae/vae.h"
@@ -88,8 +89,10 @@ static const char *find_pickle(ht_arena *arena, const char *folder)
     return found;
 }
 
-static ht_status open_weights(ht_model *m, const char *folder)
+static ht_status open_weights(ht_model *m, const char *file, const char *folder)
 {
+    if (file)
+        return ht_safetensors_open(file, &m->file);
     for (size_t i = 0; i < COUNT(weight_files); i++) {
         const char *path = ht_sprintf(m->arena, "%s/%s", folder, weight_files[i]);
         if (!path)
@@ -130,6 +133,7 @@ static ht_status choose_component(const json_t *index, const char *where, const 
 typedef struct places {
     const char *component, *scheduler;
     bool scheduler_promised; /* model_index.json lists one */
+    ht_single_file single;   /* instead of a component's folder, if it has weights */
 } places;
 
 static ht_status find_in_pipeline(ht_model *m, const char *index_path, const char *component, places *p)
@@ -166,6 +170,11 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
         return HT_ERR_MEMORY;
     if (!exists(m->path))
         return ht_fail(HT_ERR_IO, "%s: %s", m->path, strerror(errno));
+    if (!is_folder(m->path) && ends(m->path, ".safetensors")) {
+        ht_status status = ht_single_file_find(m->arena, m->path, component, &p->single);
+        p->component = p->scheduler = p->single.folder;
+        return status;
+    }
     if (!is_folder(m->path))
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: is a file, want a folder with model_index.json or config.json",
                        m->path);
@@ -183,14 +192,34 @@ typedef struct configuration {
     const char *path; /* of config.json, for messages */
     json_t *object;
     json_t *scheduler; /* that config.json itself describes, or NULL */
-    bool original_ddpm;
-    int levels; /* original DDPM: the context of its names */
+    ht_rename rename;  /* of the dialect, NULL: that of diffusers */
+    const void *context;
+    int levels;        /* the context of the original DDPM's names */
+    ht_ldm_levels ldm; /* that of single files */
 } configuration;
 
-static ht_status read_configuration(ht_model *m, const char *folder, configuration *c)
+static ht_status read_of_single_file(const ht_single_file *single, configuration *c)
+{
+    c->path = single->config;
+    if (!exists(c->path))
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "%s: is a file, want %s beside it, the component's config.json; or a folder with "
+                       "model_index.json or config.json",
+                       single->weights, c->path);
+    ht_status status = ht_json_read(c->path, &c->object);
+    c->ldm = ht_ldm_levels_read(c->object);
+    c->context = &c->ldm;
+    c->rename = single->rename;
+    return status;
+}
+
+static ht_status read_configuration(ht_model *m, const places *p, configuration *c)
 {
     json_t *object = NULL;
     ht_status status = HT_OK;
+    const char *folder = p->component;
+    if (p->single.weights)
+        return read_of_single_file(&p->single, c);
     c->path = ht_sprintf(m->arena, "%s/config.json", folder);
     if (!c->path)
         return HT_ERR_MEMORY;
@@ -204,7 +233,8 @@ static ht_status read_configuration(ht_model *m, const char *folder, configurati
         return status;
     }
     status = ht_ddpm_translate(object, c->path, &c->object, &c->scheduler);
-    c->original_ddpm = true;
+    c->rename = ht_ddpm_rename;
+    c->context = &c->levels;
     c->levels = (int)json_array_size(json_object_get(c->object, "block_out_channels"));
     json_decref(object);
     return status;
@@ -264,12 +294,11 @@ static ht_status open_network(ht_model *m, const places *p, const configuration 
     const struct family_row *row = NULL;
     ht_status status = find_family(c, &row);
     if (!status)
-        status = open_weights(m, p->component);
+        status = open_weights(m, p->single.weights, p->component);
     if (!status)
-        status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels,
-                                 &m->weights);
+        status = ht_weights_open(m->arena, m->file, c->rename ? c->rename : row->rename, c->context, &m->weights);
     if (!status)
-        status = open_layers(m, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels);
+        status = open_layers(m, c->rename ? c->rename : row->rename, c->context);
     if (!status)
         status = (row->denoiser ? row->denoiser->open : row->autoencoder->open)(m->arena, c->object, c->path,
                                                                                 m->weights, &m->network);
@@ -318,7 +347,7 @@ ht_status ht_model_open(const char *path, const char *component, ht_model **mode
     ht_schedule_defaults(&m->schedule);
     status = find_places(m, component, &p);
     if (!status)
-        status = read_configuration(m, p.component, &c);
+        status = read_configuration(m, &p, &c);
     if (!status)
         status = open_network(m, &p, &c);
     if (!status)
@@ -345,62 +374,4 @@ void ht_model_close(ht_model *model)
     json_decref(model->config);
     json_decref(model->scheduler);
     ht_arena_free(model->arena);
-}
-
-void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info)
-{
-    const ht_layer *layer = &model->layers.layer[i];
-    bool codes = layer->mode != HT_INPUT_FLOAT;
-    *info = (ht_layer_info){.name = layer->name,
-                            .format = layer->format.name,
-                            .input = codes ? layer->input.name : "float",
-                            .input_mode = ht_input_mode_name(layer->mode),
-                            .groups = layer->mode == HT_INPUT_STATIC ? layer->part[0].input.groups : 0,
-                            .parts = layer->parts,
-                            .weights = ht_layer_outputs(layer) * ht_layer_inputs(layer) * ht_layer_taps(layer),
-                            .bits = ht_layer_bits(layer),
-                            .weight_bits = layer->format.grid.bits,
-                            .input_bits = codes ? layer->input.grid.bits : 32,
-                            .error = layer->error};
-}
-
-/* Over what multiplies: weights of two dimensions and more. */
-static double average_bits(const ht_model *model)
-{
-    double bits = 0, weights = 0;
-    for (size_t i = 0; i < ht_weights_count(model->weights); i++) {
-        const ht_tensor *t = ht_weights_at(model->weights, i);
-        const ht_layer *layer = ht_layers_of_weight(&model->layers, t->name);
-        if (t->ndim < 2 || (!layer && !ends(t->name, ".weight")))
-            continue;
-        bits += (double)t->count * (layer ? ht_layer_bits(layer) : ht_dtype_bits(t->dtype));
-        weights += (double)t->count;
-    }
-    return weights > 0 ? bits / weights : 0;
-}
-
-void ht_model_get_info(const ht_model *model, ht_model_info *info)
-{
-    const ht_denoiser_info *d = &model->info;
-    const ht_autoencoder_info *a = &model->coding;
-    *info = (ht_model_info){.class_name = model->class_name,
-                            .scheduler = model->has_scheduler ? model->schedule.class_name : NULL,
-                            .sampler = ht_sampler_for(model->schedule.class_name),
-                            .spacing = ht_spacing_name((int)model->schedule.timestep_spacing),
-                            .decoder = model->decoder,
-                            .in_channels = model->family ? d->in_channels : a->in_channels,
-                            .out_channels = model->family ? d->out_channels : a->out_channels,
-                            .height = model->family ? d->height : a->height,
-                            .width = model->family ? d->width : a->width,
-                            .takes_class = d->num_classes > 0 || d->class_timestep,
-                            .num_classes = d->num_classes,
-                            .class_embed_dim = d->class_embed_dim,
-                            .cross_attention_dim = d->cross_attention_dim,
-                            .text_embed_dim = d->text_embed_dim,
-                            .time_ids = d->time_ids,
-                            .timestep_cond_dim = d->timestep_cond_dim,
-                            .parameters = ht_weights_parameters(model->weights),
-                            .weight_bytes = ht_weights_bytes(model->weights),
-                            .layers = model->layers.n,
-                            .average_bits = average_bits(model)};
 }

@@ -20,19 +20,19 @@ typedef struct evaluation {
 static void (*check)(const evaluation *);
 static int evaluations;
 
-/* Call check for every evaluation of a case. */
-static void for_each_evaluation_of(const char *name, const json_t *entry)
+/* Call check for every evaluation of a case with the model at a path; of a component, for those that are its. */
+static void for_each_evaluation_with(const char *path, const char *component, const char *name, const json_t *entry)
 {
-    char path[512];
     evaluation e = {.name = name, .tolerance = json_number_value(json_object_get(entry, "tolerance"))};
     size_t i;
     json_t *eval;
-    snprintf(path, sizeof path, GOLDENS "/%s", name);
     assert_true(e.tolerance > 0);
     e.golden = golden_open(name, "golden.safetensors");
-    assert_ok(ht_model_open(path, NULL, &e.model));
+    assert_ok(ht_model_open(path, component, &e.model));
     json_array_foreach(json_object_get(entry, "evals"), i, eval)
     {
+        if (component && strcmp(json_string_value(json_object_get(eval, "model")), component) != 0)
+            continue;
         e.arguments = json_object_get(eval, "args");
         e.outputs = json_object_get(eval, "out");
         check(&e);
@@ -41,6 +41,14 @@ static void for_each_evaluation_of(const char *name, const json_t *entry)
     assert_true(i > 0);
     ht_model_close(e.model);
     ht_safetensors_close(e.golden);
+}
+
+/* The case's folder is the model's. */
+static inline void for_each_evaluation_of(const char *name, const json_t *entry)
+{
+    char path[512];
+    snprintf(path, sizeof path, GOLDENS "/%s", name);
+    for_each_evaluation_with(path, NULL, name, entry);
 }
 
 /* The golden tensors under the arguments' names, as ht_predict_file reads them. */
@@ -71,7 +79,7 @@ static ht_safetensors *predict(const evaluation *e, const ht_session_options *op
 }
 
 /* Every output is there, in its shape and within the case's tolerance. */
-static void check_close(const evaluation *e)
+static inline void check_close(const evaluation *e)
 {
     ht_safetensors *file = predict(e, NULL);
     const char *key;
@@ -94,7 +102,7 @@ static void check_close(const evaluation *e)
 }
 
 /* The same bits one image at a time by one thread, and all at once by two. */
-static void check_batches(const evaluation *e)
+static inline void check_batches(const evaluation *e)
 {
     ht_safetensors *one = predict(e, &(ht_session_options){.batch = 1, .threads = 1});
     ht_safetensors *many = predict(e, &(ht_session_options){.batch = 5, .threads = 2, .isa = "scalar"});
