@@ -174,10 +174,11 @@ static ht_status check_added(const ht_unet2d_condition_config *c, const char *wh
 
 static ht_status check_frequencies(const ht_unet2d_condition_config *c, const char *where)
 {
-    int width = c->block_out_channels[0];
+    int width = c->block_out_channels[0], half;
     if (c->text_time && c->addition_time_embed_dim < width)
         width = c->addition_time_embed_dim;
-    if (!(fabsf(c->freq_shift) <= FLT_MAX && c->freq_shift < (float)(width / 2)))
+    half = width / 2;
+    if (!(fabsf(c->freq_shift) <= FLT_MAX && c->freq_shift < (float)half))
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: freq_shift is %g, want less than half of the embedding's width, %d",
                        where, (double)c->freq_shift, width);
     return HT_OK;

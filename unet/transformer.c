@@ -82,7 +82,8 @@ static ht_value *transformer_block(ht_graph *g, const ht_transformer_block *b, h
 
 ht_value *ht_transformer2d_block(ht_graph *g, const ht_transformer2d *b, ht_value *x, ht_value *context)
 {
-    float scale = 1 / sqrtf((float)(b->channels / b->heads));
+    int head_dim = b->channels / b->heads;
+    float scale = 1 / sqrtf((float)head_dim);
     ht_value *h = ht_as_tokens(g, ht_group_norm(g, x, &b->norm, b->groups, group_eps));
     h = ht_linear(g, h, &b->proj_in);
     for (int i = 0; i < b->layers; i++)

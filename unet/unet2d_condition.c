@@ -131,7 +131,7 @@ static ht_status bind_level(const binder *b, level *l, const place *p, const int
 static ht_status bind_down(const binder *b, int i)
 {
     const ht_unet2d_condition_config *c = &b->model->config;
-    int in[HT_UNET_MAX_LAYERS + 1];
+    int in[HT_UNET_MAX_LAYERS + 1] = {0};
     place p = {.side = "down_blocks",
                .index = i,
                .depth = i,
@@ -147,7 +147,7 @@ static ht_status bind_down(const binder *b, int i)
 static ht_status bind_up(const binder *b, int i)
 {
     const ht_unet2d_condition_config *c = &b->model->config;
-    int in[HT_UNET_MAX_LAYERS + 1];
+    int in[HT_UNET_MAX_LAYERS + 1] = {0};
     int depth = c->levels - 1 - i, out = c->block_out_channels[depth];
     int above = c->block_out_channels[depth ? depth - 1 : 0]; /* of the last skip: what entered on the way down */
     int below = c->block_out_channels[i ? depth + 1 : depth];

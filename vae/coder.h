@@ -24,8 +24,8 @@ typedef struct ht_coder {
 } ht_coder;
 
 /* From pictures to `out` channels; from latent_channels to pictures. */
-ht_status ht_encoder_bind(ht_arena *arena, ht_weights *w, const ht_vae_config *c, int out, ht_coder *b);
-ht_status ht_decoder_bind(ht_arena *arena, ht_weights *w, const ht_vae_config *c, ht_coder *b);
+ht_status ht_encoder_bind(ht_arena *arena, ht_weights *w, const ht_vae_config *c, int out, ht_coder *coder);
+ht_status ht_decoder_bind(ht_arena *arena, ht_weights *w, const ht_vae_config *c, ht_coder *coder);
 
 ht_value *ht_encoder_block(ht_graph *g, const ht_coder *b, ht_value *x); /* [n,h,w,in] -> [n,h/f,w/f,out] */
 ht_value *ht_decoder_block(ht_graph *g, const ht_coder *b, ht_value *z); /* [n,h,w,latent] -> [n,f h,f w,out] */
