@@ -180,6 +180,8 @@ static ht_status check_model(const ht_model *model)
                        "%s: is quantized already; calibration wants the model of floats it was made of", model->path);
     if (model->info.class_embed_dim || model->info.class_timestep)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: calibration of models with this kind of class embedding", model->path);
+    if (model->info.cross_attention_dim)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: calibration of models that take encoder_hidden_states", model->path);
     return HT_OK;
 }
 

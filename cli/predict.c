@@ -20,9 +20,9 @@ typedef struct predict_settings {
 /* clang-format off */
 static const option predict_options[] = {
     {.argument = "MODEL", .type = OPTION_TEXT, AT(model), .help = "a model's folder, or that of one of its components"},
-    {.argument = "IN.safetensors", .type = OPTION_TEXT, AT(input), .help = "tensors `sample` [n,c,h,w], `timestep`, `class_labels`"},
+    {.argument = "IN.safetensors", .type = OPTION_TEXT, AT(input), .help = "`sample` [n,c,h,w], `timestep`, and conditions; or an autoencoder's `z` or `x`"},
     {.name = "output", .letter = 'o', .required = true, .argument = "OUT.safetensors", .type = OPTION_TEXT, AT(output),
-     .help = "gets the tensor `sample`"},
+     .help = "gets the tensor `sample`, or what an autoencoder makes"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
     {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .max = 4096, .initial = "0",
      .help = "images evaluated at once; 0: all; same result with any"},

@@ -39,7 +39,7 @@ void ht_product_weights(const ht_op *op, size_t first, size_t n, float *out)
 static void timestep_embedding(const ht_call *c, const ht_team *team)
 {
     const ht_attrs *a = &c->op->attrs;
-    int64_t rows = ht_rows(c->op->out, c->n), half = a->dim / 2;
+    int64_t rows = ht_rows(c->op->out, c->n) * ht_channels(c->op->in[HT_IN_X]), half = a->dim / 2;
     if (team->thread)
         return;
     for (int64_t r = 0; r < rows; r++)
@@ -67,12 +67,67 @@ static void embedding(const ht_call *c, const ht_team *team)
                           c->out + r * width);
 }
 
+static size_t table_bytes(const ht_op *op)
+{
+    return ht_round64((size_t)ht_value_count(op->in[HT_IN_WEIGHT]) * sizeof(float));
+}
+
+static void table_pack(const ht_op *op, void *packed)
+{
+    ht_convert_weight(op->in[HT_IN_WEIGHT], packed);
+}
+
+/* The squared distance is a chain over channels. */
+static void nearest_row(const ht_call *c, const ht_team *team)
+{
+    const ht_value *table = c->op->in[HT_IN_WEIGHT];
+    int64_t r, end, width = table->shape[1];
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        const float *x = c->in[HT_IN_X] + r * width, *row = c->packed;
+        float least = INFINITY;
+        c->out[r] = 0;
+        for (int64_t k = 0; k < table->shape[0]; k++, row += width) {
+            float distance = 0;
+            for (int64_t i = 0; i < width; i++)
+                distance = fmaf(x[i] - row[i], x[i] - row[i], distance);
+            if (distance < least) {
+                least = distance;
+                c->out[r] = (float)k;
+            }
+        }
+    }
+}
+
 static void silu(const ht_call *c, const ht_team *team)
 {
     int64_t i, end;
     ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
     for (; i < end; i++)
         c->out[i] = ht_silu_f32(c->in[HT_IN_X][i]);
+}
+
+static void geglu(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out);
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++)
+        for (int64_t i = 0; i < width; i++) {
+            const float *x = c->in[HT_IN_X] + r * 2 * width;
+            c->out[r * width + i] = x[i] * ht_gelu_f32(x[width + i]);
+        }
+}
+
+/* Made in double and rounded once; where e^2x is 1 to double's precision, x is its own tangent. */
+static void hyperbolic_tangent(const ht_call *c, const ht_team *team)
+{
+    int64_t i, end;
+    ht_team_share(team, ht_rows(c->op->out, c->n) * ht_channels(c->op->out), &i, &end);
+    for (; i < end; i++) {
+        double x = (double)c->in[HT_IN_X][i], bound = x > 20 ? 20 : x < -20 ? -20 : x; /* NaN stays */
+        double e = fabs(x) < 1e-8 || isnan(x) ? 1 : ht_exp(2 * bound);
+        c->out[i] = (float)(e == 1 ? x : (e - 1) / (e + 1));
+    }
 }
 
 static void relu(const ht_call *c, const ht_team *team)
@@ -155,12 +210,12 @@ static void concat(const ht_call *c, const ht_team *team)
 
 static void upsample(const ht_call *c, const ht_team *team)
 {
-    const ht_value *out = c->op->out;
+    const ht_value *in = c->op->in[HT_IN_X], *out = c->op->out;
     int64_t r, end, h = out->shape[1], w = out->shape[2], width = out->shape[3];
     ht_team_share(team, ht_rows(out, c->n), &r, &end);
     for (; r < end; r++) {
         int64_t image = r / (h * w), y = r / w % h, x = r % w;
-        const float *from = c->in[HT_IN_X] + ((image * (h / 2) + y / 2) * (w / 2) + x / 2) * width;
+        const float *from = c->in[HT_IN_X] + ((image * in->shape[1] + y / 2) * in->shape[2] + x / 2) * width;
         memcpy(c->out + r * width, from, (size_t)width * sizeof(float));
     }
 }
@@ -250,6 +305,7 @@ static void mean(const ht_call *c, const ht_team *team)
 PLAIN(timestep_embedding);
 PLAIN(embedding);
 PLAIN(silu);
+PLAIN(geglu);
 PLAIN(relu);
 PLAIN(affine);
 PLAIN(add);
@@ -263,6 +319,12 @@ PLAIN(max_pool);
 PLAIN(mean_pool);
 PLAIN(mean);
 const ht_kernel ht_ref_reshape = {.name = "view", .op = HT_OP_reshape}; /* the plan gave both values the same memory */
+const ht_kernel ht_ref_tanh = {.name = "tanh_f32_scalar", .op = HT_OP_tanh, .run = hyperbolic_tangent};
+const ht_kernel ht_ref_nearest_row = {.name = "nearest_row_f32_scalar",
+                                      .op = HT_OP_nearest_row,
+                                      .packed = table_bytes,
+                                      .pack = table_pack,
+                                      .run = nearest_row};
 
 const ht_kernel *const ht_reference_kernels[HT_OP_KINDS] = {
 #define OP(name, ...) [HT_OP_##name] = &ht_ref_##name,

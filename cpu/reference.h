@@ -94,6 +94,14 @@ void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t
  * and p[j] = 0 of those after it. */
 enum { HT_SOFTMAX_LANES = 16 };
 
+static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])
+{
+    for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
+        for (int l = 0; l < half; l++)
+            lanes[l] += lanes[l + half];
+    return lanes[0];
+}
+
 /* layer_norm: the sum s of a token's channels in HT_SOFTMAX_LANES chains as above, mean = s / n; the sum q of (x -
  * mean)^2 likewise, chains of fmaf, r = 1 / sqrt(q / n + eps); y = fmaf((x - mean) r, weight, bias).  All in float32.
  */

@@ -1,4 +1,4 @@
-/* reference_reduce.c - the scalar kernels that reduce: matrix products, group norm, attention.  cpu/reference.h states
+/* reference_reduce.c - the scalar kernels that reduce: matrix products, norms, attention.  cpu/reference.h states
  * the order of every sum. */
 #include <math.h>
 #include <string.h>
@@ -191,10 +191,7 @@ float ht_softmax_sum(float *p, int64_t n)
         p[j] = ht_exp_f32(p[j] - max);
         lanes[j % HT_SOFTMAX_LANES] += p[j];
     }
-    for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            lanes[l] += lanes[l + half];
-    return lanes[0];
+    return ht_join_lanes(lanes);
 }
 
 static void attention(const ht_call *c, const ht_team *team)

@@ -14,8 +14,18 @@ typedef struct ht_denoiser_info {
     int size_multiple;   /* height and width must be multiples of it */
     int num_classes;     /* class labels are 0 .. num_classes-1; 0: none */
     bool class_timestep; /* class labels are numbers, embedded like a timestep */
-    int class_embed_dim; /* class embeddings are vectors of this length */
+    /* Lengths of what it takes as vectors; 0: it does not. */
+    int class_embed_dim;     /* class_embeddings, one an image */
+    int cross_attention_dim; /* encoder_hidden_states, one a token */
+    int text_embed_dim;      /* text_embeds: a prompt's, pooled */
+    int time_ids;            /* numbers that are embedded like timesteps: sizes and crops */
+    int timestep_cond_dim;   /* timestep_cond: an embedding of the guidance scale */
 } ht_denoiser_info;
+
+/* What a graph is made for.  tokens: of encoder_hidden_states. */
+typedef struct ht_denoiser_size {
+    int64_t n, h, w, tokens;
+} ht_denoiser_size;
 
 typedef struct ht_denoiser_family {
     const char *class_name; /* _class_name in config.json */
@@ -24,8 +34,9 @@ typedef struct ht_denoiser_family {
     ht_status (*open)(ht_arena *arena, const json_t *config, const char *where, ht_weights *weights, void **model);
     void (*info)(const void *model, ht_denoiser_info *info);
     /* Build the graph for a batch of n samples of h x w.  Inputs: `sample` [n,h,w,in_channels], the timestep, and what
-     * the model takes of `class_labels` [n,1] and `class_embeddings` [n,dim]; output: [n,h,w,out_channels]. */
-    void (*build)(const void *model, ht_graph *g, int64_t n, int64_t h, int64_t w);
+     * the model takes of `class_labels` [n,1] and the vectors of ht_denoiser_info, [n,length] or [n,tokens,length], all
+     * {cond}; output: [n,h,w,out_channels]. */
+    void (*build)(const void *model, ht_graph *g, ht_denoiser_size size);
 } ht_denoiser_family;
 
 #endif

@@ -113,11 +113,13 @@ static bool relu_into_product(const ht_graph *g, ht_op *last)
     return true;
 }
 
-/* conv(upsample(x)): the window reads each pixel where it lies. */
+/* conv(upsample(x)): the window reads each pixel where it lies.  Not where a row or column is left out: the window
+ * would read it. */
 static bool upsample_into_conv(const ht_graph *g, ht_op *last)
 {
     ht_op *up = only_for_me(g, last->in[HT_IN_X]);
-    if (!up || up->kind != HT_OP_upsample || last->in[HT_IN_X2] || last->attrs.upsample != 1)
+    if (!up || up->kind != HT_OP_upsample || up->attrs.crop_bottom || up->attrs.crop_right || last->in[HT_IN_X2] ||
+        last->attrs.upsample != 1)
         return false;
     last->attrs.upsample = up->attrs.upsample;
     last->in[HT_IN_X] = up->in[HT_IN_X];

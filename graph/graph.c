@@ -207,6 +207,12 @@ ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token)
     return ht_graph_add_op(g, HT_OP_pick, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_X2] = token}});
 }
 
+ht_value *ht_nearest_row(ht_graph *g, ht_value *x, const ht_tensor *table)
+{
+    ht_value *w = weight(g, table);
+    return ht_graph_add_op(g, HT_OP_nearest_row, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}});
+}
+
 ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w)
 {
     ht_value *weights = weight(g, w->weight), *bias = w->bias ? weight(g, w->bias) : NULL;
@@ -253,6 +259,11 @@ ht_value *ht_quick_gelu(ht_graph *g, ht_value *x)
     return ht_graph_add_op(g, HT_OP_quick_gelu, &(ht_op){.in = {x}});
 }
 
+ht_value *ht_geglu(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_geglu, &(ht_op){.in = {x}});
+}
+
 ht_value *ht_silu(ht_graph *g, ht_value *x)
 {
     return ht_graph_add_op(g, HT_OP_silu, &(ht_op){.in = {x}});
@@ -261,6 +272,11 @@ ht_value *ht_silu(ht_graph *g, ht_value *x)
 ht_value *ht_relu(ht_graph *g, ht_value *x)
 {
     return ht_graph_add_op(g, HT_OP_relu, &(ht_op){.in = {x}});
+}
+
+ht_value *ht_tanh(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_tanh, &(ht_op){.in = {x}});
 }
 
 ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift)
@@ -297,6 +313,20 @@ ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b)
 ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor)
 {
     return ht_graph_add_op(g, HT_OP_upsample, &(ht_op){.in = {x}, .attrs = {.upsample = factor}});
+}
+
+ht_value *ht_upsample_to(ht_graph *g, ht_value *x, int64_t h, int64_t w)
+{
+    if (!x || g->status)
+        return NULL;
+    int64_t bottom = x->ndim == 4 ? 2 * x->shape[1] - h : 0, right = x->ndim == 4 ? 2 * x->shape[2] - w : 0;
+    if (bottom < 0 || bottom > 1 || right < 0 || right > 1) {
+        ht_graph_fail(g, HT_ERR_SHAPE, "upsample of %s to %lldx%lld: wanted twice its size or one less", x->name,
+                      (long long)h, (long long)w);
+        return NULL;
+    }
+    ht_attrs attrs = {.upsample = 2, .crop_bottom = (int)bottom, .crop_right = (int)right};
+    return ht_graph_add_op(g, HT_OP_upsample, &(ht_op){.in = {x}, .attrs = attrs});
 }
 
 ht_value *ht_avg_pool(ht_graph *g, ht_value *x)

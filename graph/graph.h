@@ -49,6 +49,7 @@ typedef struct ht_attrs {
     int pad_top, pad_left, pad_bottom,
         pad_right;               /* conv2d: zeros around the input (after upsampling); pools: nothing */
     int upsample;                /* conv2d, upsample: nearest, 1 or 2 */
+    int crop_bottom, crop_right; /* upsample: rows and columns that are left out, 0 or 1 */
     int groups;                  /* group_norm */
     float eps;                   /* group_norm, layer_norm */
     ht_activation activation;    /* group_norm, scale_shift: SiLU; conv2d, linear: ReLU; applied last */
@@ -118,20 +119,25 @@ ht_value *ht_input(ht_graph *g, const char *name, int ndim, const int64_t *shape
 ht_value *ht_timestep(ht_graph *g);
 
 /* Sinusoidal embedding of t [n,1] -> [n,dim] (DDPM; diffusers' get_timestep_embedding), in float32 as the libraries
- * compute it. */
+ * compute it.  Of several numbers, [n,k] -> [n,k*dim], each alone. */
 ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin_to_cos, float freq_shift);
 ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table); /* [n,1], [rows,c] -> [n,c]; of
                                                                                 [n,tokens,1] [n,tokens,c] */
 ht_value *ht_add_position(ht_graph *g, ht_value *x, const ht_tensor *table);  /* [n,tokens,c] + the first of its rows */
-ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w);    /* [...,in] -> [...,out] */
+/* The row of a table that is nearest to each x: [...,c], [rows,c] -> [...,1].  Of rows at one distance the first. */
+ht_value *ht_nearest_row(ht_graph *g, ht_value *x, const ht_tensor *table);
+ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w); /* [...,in] -> [...,out] */
 ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w,
                     ht_conv_shape shape); /* [n,h,w,in] -> [n,h',w',out] */
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps); /* shape of x */
 ht_value *ht_layer_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, float eps); /* each token by itself */
-ht_value *ht_gelu(ht_graph *g, ht_value *x);                             /* x * (1 + erf(x / sqrt 2)) / 2 */
-ht_value *ht_quick_gelu(ht_graph *g, ht_value *x);                       /* x * sigmoid(1.702 x) */
-ht_value *ht_silu(ht_graph *g, ht_value *x);                             /* x * sigmoid(x) */
-ht_value *ht_relu(ht_graph *g, ht_value *x);                             /* max(x, 0) */
+ht_value *ht_gelu(ht_graph *g, ht_value *x);       /* x * (1 + erf(x / sqrt 2)) / 2 */
+ht_value *ht_quick_gelu(ht_graph *g, ht_value *x); /* x * sigmoid(1.702 x) */
+/* x1 * gelu(x2) of the halves of [...,2c] (arXiv:2002.05202). */
+ht_value *ht_geglu(ht_graph *g, ht_value *x);
+ht_value *ht_silu(ht_graph *g, ht_value *x); /* x * sigmoid(x) */
+ht_value *ht_relu(ht_graph *g, ht_value *x); /* max(x, 0) */
+ht_value *ht_tanh(ht_graph *g, ht_value *x);
 ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * scale + shift */
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
@@ -141,7 +147,9 @@ ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels 
 ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token);       /* [n,tokens,c], [n,1] -> [n,c] */
 ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);         /* along channels */
 ht_value *ht_upsample(ht_graph *g, ht_value *x, int factor);        /* nearest, [n,h,w,c] */
-ht_value *ht_avg_pool(ht_graph *g, ht_value *x);                    /* 2x2 stride 2, h and w rounded down */
+/* Nearest, to h x w, each twice that of x or one less. */
+ht_value *ht_upsample_to(ht_graph *g, ht_value *x, int64_t h, int64_t w);
+ht_value *ht_avg_pool(ht_graph *g, ht_value *x); /* 2x2 stride 2, h and w rounded down */
 /* Windows of kernel x kernel, of which what lies outside the image does not count: their largest, their mean. */
 ht_value *ht_max_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape);
 ht_value *ht_mean_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape);

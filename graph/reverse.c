@@ -130,7 +130,10 @@ static void concat(reverse *r, const ht_op *op, ht_value *dy)
 /* The sum of four is four times their mean. */
 static void upsample(reverse *r, const ht_op *op, ht_value *dy)
 {
-    give(r, op->in[HT_IN_X], ht_affine(r->g, ht_avg_pool(r->g, dy), 4, 0));
+    if (op->attrs.crop_bottom || op->attrs.crop_right)
+        refuse(r, op, HT_IN_X);
+    else
+        give(r, op->in[HT_IN_X], ht_affine(r->g, ht_avg_pool(r->g, dy), 4, 0));
 }
 
 static void avg_pool(reverse *r, const ht_op *op, ht_value *dy)

@@ -6,7 +6,7 @@
 #include "graph/graph_private.h"
 
 /* Inputs of one output: more than any model has, few enough that index arithmetic on them is far from overflow. */
-enum { MAX_DEPTH = 1 << 24 };
+enum { MAX_DEPTH = 1 << 24, MAX_EMBEDDING = 1 << 16 };
 
 static int64_t channels(const ht_value *v)
 {
@@ -62,20 +62,20 @@ static bool timestep_embedding_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *t = op->in[HT_IN_X];
     int half = op->attrs.dim / 2;
-    if (t->ndim != 2 || t->shape[1] != 1)
-        return wrong(g, op, "t must be [n,1]");
-    if (op->attrs.dim < 2 || !((float)half - op->attrs.freq_shift > 0))
-        return wrong(g, op, "the embedding's width is too small for its freq_shift");
+    if (t->ndim != 2 || t->shape[1] > MAX_DEPTH / MAX_EMBEDDING)
+        return wrong(g, op, "t must be [n,1], or a few numbers [n,k]");
+    if (op->attrs.dim < 2 || op->attrs.dim > MAX_EMBEDDING || !((float)half - op->attrs.freq_shift > 0))
+        return wrong(g, op, "the embedding's width is out of range, or too small for its freq_shift");
     copy_shape(out, t);
-    out->shape[1] = op->attrs.dim;
+    out->shape[1] = t->shape[1] * op->attrs.dim;
     return true;
 }
 
 static bool embedding_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *index = op->in[HT_IN_X], *table = op->in[HT_IN_WEIGHT];
-    if (index->ndim < 2 || index->ndim > 3 || channels(index) != 1 || table->ndim != 2)
-        return wrong(g, op, "wanted row numbers [n,1] or [n,tokens,1] and a table [rows,channels]");
+    if (channels(index) != 1 || table->ndim != 2)
+        return wrong(g, op, "wanted row numbers [...,1] and a table [rows,channels]");
     copy_shape(out, index);
     out->shape[index->ndim - 1] = table->shape[1];
     return true;
@@ -100,6 +100,16 @@ static bool pick_shape(ht_graph *g, ht_op *op, ht_value *out)
     out->ndim = 2;
     out->shape[0] = x->shape[0];
     out->shape[1] = x->shape[2];
+    return true;
+}
+
+static bool nearest_row_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *table = op->in[HT_IN_WEIGHT];
+    if (table->ndim != 2 || table->shape[1] != channels(x) || table->shape[0] > MAX_DEPTH)
+        return wrong(g, op, "wanted a table [rows,channels], 2^24 rows at most");
+    copy_shape(out, x);
+    out->shape[x->ndim - 1] = 1;
     return true;
 }
 
@@ -178,6 +188,15 @@ static bool layer_norm_shape(ht_graph *g, ht_op *op, ht_value *out)
     return copy_shape(out, x);
 }
 
+static bool geglu_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    if (channels(op->in[HT_IN_X]) % 2)
+        return wrong(g, op, "the channels must be two halves");
+    copy_shape(out, op->in[HT_IN_X]);
+    out->shape[out->ndim - 1] /= 2;
+    return true;
+}
+
 static bool add_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *a = op->in[HT_IN_X], *b = op->in[HT_IN_X2];
@@ -234,8 +253,8 @@ static bool upsample_shape(ht_graph *g, ht_op *op, ht_value *out)
     if (op->in[HT_IN_X]->ndim != 4 || op->attrs.upsample != 2)
         return wrong(g, op, "wanted [n,h,w,c] and a factor of 2");
     copy_shape(out, op->in[HT_IN_X]);
-    out->shape[1] *= 2;
-    out->shape[2] *= 2;
+    out->shape[1] = 2 * out->shape[1] - op->attrs.crop_bottom;
+    out->shape[2] = 2 * out->shape[2] - op->attrs.crop_right;
     return true;
 }
 

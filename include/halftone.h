@@ -81,7 +81,8 @@ typedef struct ht_model ht_model;
 
 /* Open a model and check that its weights fit its configuration.
  * path: a folder in the diffusers layout (model_index.json, unet/, scheduler/), one component's folder (config.json
- * beside its .safetensors), or a folder with the original DDPM/DDIM config.json and names.
+ * beside its .safetensors), a folder with the original DDPM/DDIM config.json and names, or a .safetensors file with a
+ * whole Stable Diffusion in the names of the original code, beside which unet.json and vae.json are their config.json.
  * component: which part of a pipeline to load; NULL means its denoiser.
  * Weights stay mapped, not copied: a file that somebody truncates while the model is open ends the process (SIGBUS).
  * Replace files by rename. */
@@ -100,11 +101,15 @@ typedef struct ht_model_info {
     int takes_class;   /* nonzero: every image needs a class label */
     int num_classes; /* rows of its class embedding; 0 if it takes none, or takes any number (embedded like a timestep)
                       */
-    int class_embed_dim;  /* > 0: the model takes class embeddings as vectors of this length ("identity") */
-    int64_t parameters;   /* elements of all weights */
-    int64_t weight_bytes; /* bytes of all weights as stored */
-    int layers;           /* that are quantized (ht_model_get_layer); 0: a model of floats */
-    double average_bits;  /* that a weight of a linear map or convolution takes, scales included */
+    int class_embed_dim;     /* > 0: the model takes class embeddings as vectors of this length ("identity") */
+    int cross_attention_dim; /* > 0: it takes encoder_hidden_states, vectors of this length, as those of a prompt */
+    int text_embed_dim;      /* > 0: it takes text_embeds, a vector of this length an image (SDXL) */
+    int time_ids;            /* > 0: it takes so many time_ids an image (SDXL: sizes and crops) */
+    int timestep_cond_dim;   /* > 0: it takes timestep_cond, a vector of this length an image (LCM) */
+    int64_t parameters;      /* elements of all weights */
+    int64_t weight_bytes;    /* bytes of all weights as stored */
+    int layers;              /* that are quantized (ht_model_get_layer); 0: a model of floats */
+    double average_bits;     /* that a weight of a linear map or convolution takes, scales included */
 } ht_model_info;
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info);
@@ -133,6 +138,7 @@ typedef struct ht_session ht_session;
 typedef struct ht_session_options {
     int batch;           /* images evaluated at once, at most; 0 means 1 */
     int height, width;   /* of the sample; 0 means the model's own */
+    int tokens;          /* of encoder_hidden_states; 0 means 77 */
     int threads;         /* 0: the processors this process may use */
     const char *backend; /* "cpu", "auto"; NULL means auto */
     const char *isa; /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
@@ -176,7 +182,11 @@ void ht_session_op(const ht_session *session, int i, ht_op_info *info);
 /* What the model takes besides x and t, one row an image, finite; NULL members where the model takes none. */
 typedef struct ht_cond {
     const float *class_labels; /* [n]: whole, 0 .. num_classes-1; or any number, where it is embedded like a timestep */
-    const float *class_embeddings; /* [n, class_embed_dim] */
+    const float *class_embeddings;      /* [n, class_embed_dim] */
+    const float *encoder_hidden_states; /* [n, tokens of the session, cross_attention_dim] */
+    const float *text_embeds;           /* [n, text_embed_dim] */
+    const float *time_ids;      /* [n, time_ids]: original height, width, crop top, left, target height, width */
+    const float *timestep_cond; /* [n, timestep_cond_dim] */
 } ht_cond;
 
 /* out = model(x, t, cond), once for n images.   x [n,h,w,in_channels], out [n,h,w,out_channels], not overlapping.
@@ -191,11 +201,14 @@ ht_status ht_predict(ht_session *session, int64_t n, const float *x, const float
 typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 
 /* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], and, if the model takes it,
- * `class_labels` [n] or [n,class_embed_dim] (any real dtype) from the safetensors file `in`; writes `sample` to the
- * file `out`, which appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
+ * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `text_embeds`, `time_ids` and
+ * `timestep_cond` [n,c] (any real dtype) from the safetensors file `in`; writes `sample` to the file `out`, which
+ * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
  * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
- * size; options->batch 0 means n. progress (may be NULL) is called after every batch, the last time before `out` is
- * written. */
+ * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
+ * and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a picture, for `moments` (mean and
+ * log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is called after every batch, the
+ * last time before `out` is written. */
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 

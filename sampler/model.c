@@ -12,18 +12,31 @@
 #include <sys/stat.h>
 
 #include "quant/file.h"
-#include "sampler/trajectory.h"
+#include "sampler/single_file.h"
+#include "unet/names_ldm.h"
 #include "unet/unet2d.h"
+#include "unet/unet2d_condition.h"
+#include "vae/vae.h"
 
 /* ---- tables ---- */
 
 /* A family, and how the names of its older checkpoints become today's. */
 static const struct family_row {
-    const ht_denoiser_family *family;
+    const ht_denoiser_family *denoiser; /* one of the two */
+    const ht_autoencoder_family *autoencoder;
     ht_rename rename;
 } families[] = {
-    {&ht_unet2d_family, ht_unet2d_rename},
+    {&ht_unet2d_family, NULL, ht_unet2d_rename},
+    {&ht_unet2d_condition_family, NULL, NULL},
+    {NULL, &ht_kl_family, ht_unet2d_rename},
+    {NULL, &ht_vq_family, ht_unet2d_rename},
+    {NULL, &ht_tiny_family, NULL},
 };
+
+static const char *class_of(const struct family_row *row)
+{
+    return row->denoiser ? row->denoiser->class_name : row->autoencoder->class_name;
+}
 
 /* What a pipeline calls its denoiser, and what makes pictures of the latents that come out of one. */
 static const char *const denoiser_names[] = {"unet", "transformer"};
@@ -120,6 +133,7 @@ static ht_status choose_component(const json_t *index, const char *where, const 
 typedef struct places {
     const char *component, *scheduler;
     bool scheduler_promised; /* model_index.json lists one */
+    ht_single_file single;   /* instead of a component's folder, if it has weights */
 } places;
 
 static ht_status find_in_pipeline(ht_model *m, const char *index_path, const char *component, places *p)
@@ -156,6 +170,11 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
         return HT_ERR_MEMORY;
     if (!exists(m->path))
         return ht_fail(HT_ERR_IO, "%s: %s", m->path, strerror(errno));
+    if (!is_folder(m->path) && ends(m->path, ".safetensors")) {
+        ht_status status = ht_single_file_find(m->arena, m->path, component, &p->single);
+        p->component = p->scheduler = p->single.folder;
+        return status;
+    }
     if (!is_folder(m->path))
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: is a file, want a folder with model_index.json or config.json",
                        m->path);
@@ -173,14 +192,34 @@ typedef struct configuration {
     const char *path; /* of config.json, for messages */
     json_t *object;
     json_t *scheduler; /* that config.json itself describes, or NULL */
-    bool original_ddpm;
-    int levels; /* original DDPM: the context of its names */
+    ht_rename rename;  /* of the dialect, NULL: that of diffusers */
+    const void *context;
+    int levels;        /* the context of the original DDPM's names */
+    ht_ldm_levels ldm; /* that of single files */
 } configuration;
 
-static ht_status read_configuration(ht_model *m, const char *folder, configuration *c)
+static ht_status read_of_single_file(const ht_single_file *single, configuration *c)
+{
+    c->path = single->config;
+    if (!exists(c->path))
+        return ht_fail(HT_ERR_UNSUPPORTED,
+                       "%s: is a file, want %s beside it, the component's config.json; or a folder with "
+                       "model_index.json or config.json",
+                       single->weights, c->path);
+    ht_status status = ht_json_read(c->path, &c->object);
+    c->ldm = ht_ldm_levels_read(c->object);
+    c->context = &c->ldm;
+    c->rename = single->rename;
+    return status;
+}
+
+static ht_status read_configuration(ht_model *m, const places *p, configuration *c)
 {
     json_t *object = NULL;
     ht_status status = HT_OK;
+    const char *folder = p->component;
+    if (p->single.weights)
+        return read_of_single_file(&p->single, c);
     c->path = ht_sprintf(m->arena, "%s/config.json", folder);
     if (!c->path)
         return HT_ERR_MEMORY;
@@ -194,7 +233,8 @@ static ht_status read_configuration(ht_model *m, const char *folder, configurati
         return status;
     }
     status = ht_ddpm_translate(object, c->path, &c->object, &c->scheduler);
-    c->original_ddpm = true;
+    c->rename = ht_ddpm_rename;
+    c->context = &c->levels;
     c->levels = (int)json_array_size(json_object_get(c->object, "block_out_channels"));
     json_decref(object);
     return status;
@@ -205,8 +245,7 @@ static ht_status fail_family(const char *where, const char *class_name)
     char known[256] = "";
     size_t used = 0;
     for (size_t i = 0; i < COUNT(families) && used < sizeof known; i++)
-        used +=
-            (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", families[i].family->class_name);
+        used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", class_of(&families[i]));
     return ht_fail(HT_ERR_UNSUPPORTED, "%s: models of class %s are not supported; this version knows %s", where,
                    class_name, known);
 }
@@ -222,7 +261,7 @@ static ht_status find_family(const configuration *c, const struct family_row **r
                        "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",
                        c->path);
     for (size_t i = 0; i < COUNT(families); i++)
-        if (!strcmp(families[i].family->class_name, class_name)) {
+        if (!strcmp(class_of(&families[i]), class_name)) {
             *row = &families[i];
             return HT_OK;
         }
@@ -250,24 +289,29 @@ static ht_status open_layers(ht_model *m, ht_rename rename, const void *context)
 
 /* ---- opening ---- */
 
-static ht_status open_denoiser(ht_model *m, const places *p, const configuration *c)
+static ht_status open_network(ht_model *m, const places *p, const configuration *c)
 {
     const struct family_row *row = NULL;
     ht_status status = find_family(c, &row);
     if (!status)
-        status = ht_open_weights(m->arena, p->component, &m->file);
+        status = p->single.weights ? ht_safetensors_open(p->single.weights, &m->file)
+                                   : ht_open_weights(m->arena, p->component, &m->file);
     if (!status)
-        status = ht_weights_open(m->arena, m->file, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels,
-                                 &m->weights);
+        status = ht_weights_open(m->arena, m->file, c->rename ? c->rename : row->rename, c->context, &m->weights);
     if (!status)
-        status = open_layers(m, c->original_ddpm ? ht_ddpm_rename : row->rename, &c->levels);
+        status = open_layers(m, c->rename ? c->rename : row->rename, c->context);
     if (!status)
-        status = row->family->open(m->arena, c->object, c->path, m->weights, &m->denoiser);
+        status = (row->denoiser ? row->denoiser->open : row->autoencoder->open)(m->arena, c->object, c->path,
+                                                                                m->weights, &m->network);
     if (status)
         return status;
-    m->family = row->family;
-    m->class_name = row->family->class_name;
-    m->family->info(m->denoiser, &m->info);
+    m->family = row->denoiser;
+    m->autoencoder = row->autoencoder;
+    m->class_name = class_of(row);
+    if (m->family)
+        m->family->info(m->network, &m->info);
+    else
+        m->autoencoder->info(m->network, &m->coding);
     return HT_OK;
 }
 
@@ -304,9 +348,9 @@ ht_status ht_model_open(const char *path, const char *component, ht_model **mode
     ht_schedule_defaults(&m->schedule);
     status = find_places(m, component, &p);
     if (!status)
-        status = read_configuration(m, p.component, &c);
+        status = read_configuration(m, &p, &c);
     if (!status)
-        status = open_denoiser(m, &p, &c);
+        status = open_network(m, &p, &c);
     if (!status)
         status = open_scheduler(m, &p, &c);
 done:
@@ -331,57 +375,4 @@ void ht_model_close(ht_model *model)
     json_decref(model->config);
     json_decref(model->scheduler);
     ht_arena_free(model->arena);
-}
-
-void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info)
-{
-    const ht_layer *layer = &model->layers.layer[i];
-    bool codes = layer->mode != HT_INPUT_FLOAT;
-    *info = (ht_layer_info){.name = layer->name,
-                            .format = layer->format.name,
-                            .input = codes ? layer->input.name : "float",
-                            .input_mode = ht_input_mode_name(layer->mode),
-                            .groups = layer->mode == HT_INPUT_STATIC ? layer->part[0].input.groups : 0,
-                            .parts = layer->parts,
-                            .weights = ht_layer_outputs(layer) * ht_layer_inputs(layer) * ht_layer_taps(layer),
-                            .bits = ht_layer_bits(layer),
-                            .weight_bits = layer->format.grid.bits,
-                            .input_bits = codes ? layer->input.grid.bits : 32,
-                            .error = layer->error};
-}
-
-/* Over what multiplies: weights of two dimensions and more. */
-static double average_bits(const ht_model *model)
-{
-    double bits = 0, weights = 0;
-    for (size_t i = 0; i < ht_weights_count(model->weights); i++) {
-        const ht_tensor *t = ht_weights_at(model->weights, i);
-        const ht_layer *layer = ht_layers_of_weight(&model->layers, t->name);
-        if (t->ndim < 2 || (!layer && !ends(t->name, ".weight")))
-            continue;
-        bits += (double)t->count * (layer ? ht_layer_bits(layer) : ht_dtype_bits(t->dtype));
-        weights += (double)t->count;
-    }
-    return weights > 0 ? bits / weights : 0;
-}
-
-void ht_model_get_info(const ht_model *model, ht_model_info *info)
-{
-    const ht_denoiser_info *d = &model->info;
-    *info = (ht_model_info){.class_name = model->class_name,
-                            .scheduler = model->has_scheduler ? model->schedule.class_name : NULL,
-                            .sampler = ht_sampler_for(model->schedule.class_name),
-                            .spacing = ht_spacing_name((int)model->schedule.timestep_spacing),
-                            .decoder = model->decoder,
-                            .in_channels = d->in_channels,
-                            .out_channels = d->out_channels,
-                            .height = d->height,
-                            .width = d->width,
-                            .takes_class = d->num_classes > 0 || d->class_timestep,
-                            .num_classes = d->num_classes,
-                            .class_embed_dim = d->class_embed_dim,
-                            .parameters = ht_weights_parameters(model->weights),
-                            .weight_bytes = ht_weights_bytes(model->weights),
-                            .layers = model->layers.n,
-                            .average_bits = average_bits(model)};
 }

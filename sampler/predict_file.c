@@ -5,7 +5,8 @@
  * not one that would change the result of a model that takes it. */
 #include <string.h>
 
-#include "core/safetensors.h"
+#include "sampler/conditions.h"
+#include "sampler/predict_private.h"
 #include "sampler/session.h"
 
 /* What denoisers take besides `sample` and `timestep`. */
@@ -27,32 +28,29 @@ static const char *const conditions[] = {
 };
 
 typedef struct request {
-    ht_arena *arena;
+    ht_input_file in;
     const ht_model *model;
-    const char *path;
-    const ht_safetensors *file;
-    int64_t n, c, h, w;
-    float *x, *t, *out; /* x and out channels last */
+    ht_image_tensor sample;
+    float *t, *out; /* out channels last */
+    int tokens;     /* of encoder_hidden_states; 0: the model takes none */
     ht_cond cond;
 } request;
 
-/* A tensor of the file in float32. */
-static ht_status read_tensor(const request *r, const char *name, const ht_tensor **tensor, float **values)
+ht_status ht_read_tensor(const ht_input_file *f, const char *name, const ht_tensor **tensor, float **values)
 {
-    *tensor = ht_safetensors_find(r->file, name);
+    *tensor = ht_safetensors_find(f->tensors, name);
     if (!*tensor)
-        return ht_fail(HT_ERR_ARGUMENT, "%s has no tensor called %s", r->path, name);
-    *values = ht_alloc_array(r->arena, (*tensor)->count, sizeof(float));
+        return ht_fail(HT_ERR_ARGUMENT, "%s has no tensor called %s", f->path, name);
+    *values = ht_alloc_array(f->arena, (*tensor)->count, sizeof(float));
     if (!*values)
         return HT_ERR_MEMORY;
     if (!ht_convert_to_f32((*tensor)->dtype, (*tensor)->data, 0, (*tensor)->count, *values))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is %s; wanted real numbers", r->path, name,
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s is %s; wanted real numbers", f->path, name,
                        ht_dtype_name((*tensor)->dtype));
     return HT_OK;
 }
 
-/* [n,from,to] -> [n,to,from]: planes to pixels, and back. */
-static void transpose(const float *in, float *out, int64_t n, int64_t from, int64_t to)
+void ht_transpose(const float *in, float *out, int64_t n, int64_t from, int64_t to)
 {
     for (int64_t i = 0; i < n; i++)
         for (int64_t a = 0; a < from; a++)
@@ -60,28 +58,34 @@ static void transpose(const float *in, float *out, int64_t n, int64_t from, int6
                 out[(i * to + b) * from + a] = in[(i * from + a) * to + b];
 }
 
-static ht_status read_sample(request *r)
+ht_status ht_read_images(const ht_input_file *f, const char *name, int channels, ht_image_tensor *images)
 {
     const ht_tensor *t;
     float *planes;
-    ht_status status = read_tensor(r, "sample", &t, &planes);
+    ht_status status = ht_read_tensor(f, name, &t, &planes);
     if (status)
         return status;
-    if (t->ndim != 4 || t->count == 0 || t->shape[1] != r->model->info.in_channels)
-        return ht_fail(HT_ERR_SHAPE, "%s: sample must be [n,%d,h,w], as the model's in_channels", r->path,
-                       r->model->info.in_channels);
+    if (t->ndim != 4 || t->count == 0 || t->shape[1] != channels)
+        return ht_fail(HT_ERR_SHAPE, "%s: %s must be [n,%d,h,w], as the model's configuration says", f->path, name,
+                       channels);
     if (t->shape[2] > 16384 || t->shape[3] > 16384 || t->shape[0] > 65536)
-        return ht_fail(HT_ERR_SHAPE, "%s: sample is too large", r->path);
-    r->n = t->shape[0];
-    r->c = t->shape[1];
-    r->h = t->shape[2];
-    r->w = t->shape[3];
-    r->x = ht_alloc_array(r->arena, t->count, sizeof *r->x);
-    r->out = ht_alloc_array(r->arena, t->count / (size_t)r->c * (size_t)r->model->info.out_channels, sizeof *r->out);
-    if (!r->x || !r->out)
+        return ht_fail(HT_ERR_SHAPE, "%s: %s is too large", f->path, name);
+    *images = (ht_image_tensor){t->shape[0], t->shape[1], t->shape[2], t->shape[3],
+                                ht_alloc_array(f->arena, t->count, sizeof(float))};
+    if (!images->x)
         return HT_ERR_MEMORY;
-    transpose(planes, r->x, r->n, r->c, r->h * r->w);
+    ht_transpose(planes, images->x, images->n, images->c, images->h * images->w);
     return HT_OK;
+}
+
+static ht_status read_sample(request *r)
+{
+    ht_status status = ht_read_images(&r->in, "sample", r->model->info.in_channels, &r->sample);
+    if (status)
+        return status;
+    size_t pixels = (size_t)(r->sample.n * r->sample.h * r->sample.w);
+    r->out = ht_alloc_array(r->in.arena, pixels * (size_t)r->model->info.out_channels, sizeof *r->out);
+    return r->out ? HT_OK : HT_ERR_MEMORY;
 }
 
 /* One number for all images, or one each. */
@@ -89,82 +93,120 @@ static ht_status read_timestep(request *r)
 {
     const ht_tensor *t;
     float *values;
-    ht_status status = read_tensor(r, "timestep", &t, &values);
+    ht_status status = ht_read_tensor(&r->in, "timestep", &t, &values);
     if (status)
         return status;
-    if (t->ndim > 1 || (t->count != 1 && t->count != (size_t)r->n))
-        return ht_fail(HT_ERR_SHAPE, "%s: timestep must be [1] or [%lld]", r->path, (long long)r->n);
-    r->t = ht_alloc_array(r->arena, (size_t)r->n, sizeof *r->t);
-    for (int64_t i = 0; r->t && i < r->n; i++)
+    if (t->ndim > 1 || (t->count != 1 && t->count != (size_t)r->sample.n))
+        return ht_fail(HT_ERR_SHAPE, "%s: timestep must be [1] or [%lld]", r->in.path, (long long)r->sample.n);
+    r->t = ht_alloc_array(r->in.arena, (size_t)r->sample.n, sizeof *r->t);
+    for (int64_t i = 0; r->t && i < r->sample.n; i++)
         r->t[i] = values[t->count == 1 ? 0 : i];
     return r->t ? HT_OK : HT_ERR_MEMORY;
 }
 
-static bool takes_class(const ht_denoiser_info *info)
+static bool takes_labels(const ht_denoiser_info *info)
 {
-    return info->num_classes || info->class_timestep || info->class_embed_dim;
+    return info->num_classes || info->class_timestep;
 }
 
-static ht_status read_classes(request *r)
+static ht_status read_labels(request *r)
 {
-    const ht_denoiser_info *info = &r->model->info;
     const ht_tensor *t;
     float *values;
-    int64_t width = info->class_embed_dim ? info->class_embed_dim : 1;
-    if (!takes_class(info))
-        return HT_OK;
-    ht_status status = read_tensor(r, "class_labels", &t, &values);
+    ht_status status = ht_read_tensor(&r->in, "class_labels", &t, &values);
+    if (!status && t->count != (size_t)r->sample.n)
+        status = ht_fail(HT_ERR_SHAPE, "%s: class_labels must have one number for each of %lld images", r->in.path,
+                         (long long)r->sample.n);
+    if (!status)
+        r->cond.class_labels = values;
+    return status;
+}
+
+/* A vector for each image, or for each token of each. */
+static ht_status read_condition(request *r, const ht_condition *c, int width)
+{
+    const ht_tensor *t;
+    float *values;
+    ht_status status = ht_read_tensor(&r->in, c->argument, &t, &values);
     if (status)
         return status;
-    if (t->count != (size_t)(r->n * width))
-        return ht_fail(HT_ERR_SHAPE, "%s: class_labels must have %lld numbers for each of %lld images", r->path,
-                       (long long)width, (long long)r->n);
-    if (info->class_embed_dim)
-        r->cond.class_embeddings = values;
-    else
-        r->cond.class_labels = values;
+    if (c->per_token &&
+        (t->ndim != 3 || t->shape[0] != r->sample.n || t->shape[2] != width || t->shape[1] < 1 || t->shape[1] > 65536))
+        return ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->in.path, c->argument, (long long)r->sample.n,
+                       width);
+    if (!c->per_token && t->count != (size_t)(r->sample.n * width))
+        return ht_fail(HT_ERR_SHAPE, "%s: %s must have %d numbers for each of %lld images", r->in.path, c->argument,
+                       width, (long long)r->sample.n);
+    if (c->per_token)
+        r->tokens = (int)t->shape[1];
+    ht_condition_set_rows(c, &r->cond, values);
     return HT_OK;
 }
 
-static ht_status refuse_foreign_conditions(const request *r)
+static ht_status read_conditions(request *r)
 {
-    for (const char *const *name = conditions; *name; name++) {
-        bool taken = !strcmp(*name, "class_labels") && takes_class(&r->model->info);
-        if (!taken && ht_safetensors_find(r->file, *name))
-            return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s; leave the tensor out", r->path, *name);
-    }
-    return HT_OK;
-}
-
-/* Batch by batch, asking after each whether to go on. */
-static ht_status predict_all(request *r, ht_session *session, ht_progress progress, void *user)
-{
-    int batch = ht_session_batch(session);
-    int64_t in = r->c * r->h * r->w, out = r->model->info.out_channels * r->h * r->w;
-    ht_status status = ht_session_check_cond(session, r->n, &r->cond);
-    for (int64_t at = 0; !status && at < r->n; at += batch) {
-        int64_t end = r->n - at < batch ? r->n : at + batch;
-        ht_cond cond = ht_session_cond_from(session, &r->cond, at);
-        status = ht_predict(session, end - at, r->x + at * in, r->t + at, &cond, r->out + at * out);
-        if (!status && progress && progress(user, end, r->n))
-            status = ht_fail(HT_ERR_CANCELLED, "prediction was cancelled after %lld of %lld images", (long long)end,
-                             (long long)r->n);
+    const ht_denoiser_info *info = &r->model->info;
+    ht_status status = takes_labels(info) ? read_labels(r) : HT_OK;
+    for (int i = 0; !status && i < HT_CONDITIONS; i++) {
+        int width = ht_condition_width(&ht_conditions[i], info);
+        if (width)
+            status = read_condition(r, &ht_conditions[i], width);
     }
     return status;
 }
 
-static ht_status evaluate(request *r, ht_model *model, const ht_session_options *options, ht_progress progress,
-                          void *user)
+static bool takes(const ht_denoiser_info *info, const char *argument)
 {
-    ht_session_options o = options ? *options : (ht_session_options){0};
+    for (int i = 0; i < HT_CONDITIONS; i++)
+        if (!strcmp(ht_conditions[i].argument, argument) && ht_condition_width(&ht_conditions[i], info))
+            return true;
+    return !strcmp(argument, "class_labels") && takes_labels(info);
+}
+
+static ht_status refuse_foreign_conditions(const request *r)
+{
+    for (const char *const *name = conditions; *name; name++)
+        if (!takes(&r->model->info, *name) && ht_safetensors_find(r->in.tensors, *name))
+            return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s; leave the tensor out", r->in.path, *name);
+    return HT_OK;
+}
+
+ht_status ht_predict_go_on(const ht_predict_how *how, int64_t done, int64_t total)
+{
+    if (how->progress && how->progress(how->user, done, total))
+        return ht_fail(HT_ERR_CANCELLED, "prediction was cancelled after %lld of %lld images", (long long)done,
+                       (long long)total);
+    return HT_OK;
+}
+
+/* Batch by batch, asking after each whether to go on. */
+static ht_status predict_all(request *r, ht_session *session, const ht_predict_how *how)
+{
+    int batch = ht_session_batch(session);
+    int64_t in = r->sample.c * r->sample.h * r->sample.w, out = r->model->info.out_channels * r->sample.h * r->sample.w;
+    ht_status status = ht_session_check_cond(session, r->sample.n, &r->cond);
+    for (int64_t at = 0; !status && at < r->sample.n; at += batch) {
+        int64_t end = r->sample.n - at < batch ? r->sample.n : at + batch;
+        ht_cond cond = ht_session_cond_from(session, &r->cond, at);
+        status = ht_predict(session, end - at, r->sample.x + at * in, r->t + at, &cond, r->out + at * out);
+        if (!status)
+            status = ht_predict_go_on(how, end, r->sample.n);
+    }
+    return status;
+}
+
+static ht_status evaluate(request *r, ht_model *model, const ht_predict_how *how)
+{
+    ht_session_options o = how->options ? *how->options : (ht_session_options){0};
     ht_session *session;
-    o.height = (int)r->h;
-    o.width = (int)r->w;
-    o.batch = o.batch ? o.batch : (int)r->n;
+    o.height = (int)r->sample.h;
+    o.width = (int)r->sample.w;
+    o.tokens = r->tokens;
+    o.batch = o.batch ? o.batch : (int)r->sample.n;
     ht_status status = ht_session_open(model, &o, &session);
     if (status)
         return status;
-    status = predict_all(r, session, progress, user);
+    status = predict_all(r, session, how);
     ht_session_close(session);
     return status;
 }
@@ -172,41 +214,46 @@ static ht_status evaluate(request *r, ht_model *model, const ht_session_options 
 static ht_status write_result(const request *r, const char *path)
 {
     int64_t channels = r->model->info.out_channels;
-    size_t count = (size_t)(r->n * channels * r->h * r->w);
-    float *planes = ht_alloc_array(r->arena, count, sizeof *planes);
+    size_t count = (size_t)(r->sample.n * channels * r->sample.h * r->sample.w);
+    float *planes = ht_alloc_array(r->in.arena, count, sizeof *planes);
     if (!planes)
         return HT_ERR_MEMORY;
-    transpose(r->out, planes, r->n, r->h * r->w, channels);
+    ht_transpose(r->out, planes, r->sample.n, r->sample.h * r->sample.w, channels);
     ht_tensor t = {.name = "sample",
                    .dtype = HT_F32,
                    .ndim = 4,
-                   .shape = {r->n, channels, r->h, r->w},
+                   .shape = {r->sample.n, channels, r->sample.h, r->sample.w},
                    .data = planes,
                    .count = count};
     t.bytes = count * sizeof *planes;
     return ht_safetensors_write(path, &t, 1, NULL, 0);
 }
 
+static ht_status predict_denoiser(request *r, ht_model *model, const ht_predict_how *how, const char *out)
+{
+    ht_status status = read_sample(r);
+    if (!status)
+        status = read_timestep(r);
+    if (!status)
+        status = read_conditions(r);
+    if (!status)
+        status = refuse_foreign_conditions(r);
+    if (!status)
+        status = evaluate(r, model, how);
+    return status ? status : write_result(r, out);
+}
+
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user)
 {
-    request r = {.arena = ht_arena_create(), .model = model, .path = in};
+    request r = {.in = {.arena = ht_arena_create(), .path = in}, .model = model};
+    const ht_predict_how how = {options, progress, user};
     ht_safetensors *file = NULL;
-    ht_status status = r.arena ? ht_safetensors_open(in, &file) : HT_ERR_MEMORY;
-    r.file = file;
+    ht_status status = r.in.arena ? ht_safetensors_open(in, &file) : HT_ERR_MEMORY;
+    r.in.tensors = file;
     if (!status)
-        status = read_sample(&r);
-    if (!status)
-        status = read_timestep(&r);
-    if (!status)
-        status = read_classes(&r);
-    if (!status)
-        status = refuse_foreign_conditions(&r);
-    if (!status)
-        status = evaluate(&r, model, options, progress, user);
-    if (!status)
-        status = write_result(&r, out);
+        status = model->family ? predict_denoiser(&r, model, &how, out) : ht_predict_coding(&r.in, model, &how, out);
     ht_safetensors_close(file);
-    ht_arena_free(r.arena);
+    ht_arena_free(r.in.arena);
     return status;
 }

@@ -40,10 +40,16 @@ static ht_status check_size(const char *what, int value, int own, int multiple, 
 static ht_status check_options(ht_session *s, const ht_session_options *o)
 {
     const ht_denoiser_info *info = &s->model->info;
+    if (!s->model->family)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: is an autoencoder, %s; a denoiser is wanted", s->model->path,
+                       s->model->class_name);
     ht_status status = ht_find_backend(o->backend, &s->backend);
     s->batch = o->batch ? o->batch : 1;
     if (!status && (s->batch < 1 || s->batch > 65536))
         status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
+    s->tokens = o->tokens ? o->tokens : HT_DEFAULT_TOKENS;
+    if (!status && (s->tokens < 1 || s->tokens > 65536))
+        status = ht_fail(HT_ERR_ARGUMENT, "tokens %d is out of range; wanted 1 to 65536", o->tokens);
     if (!status && (o->threads < 0 || o->threads > 1024))
         status = ht_fail(HT_ERR_ARGUMENT, "threads %d is out of range; wanted 0 (all) to 1024", o->threads);
     if (!status)
@@ -58,7 +64,7 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     s->graph = ht_graph_create(s->arena);
     if (!s->graph)
         return HT_ERR_MEMORY;
-    s->model->family->build(s->model->denoiser, s->graph, s->batch, s->height, s->width);
+    s->model->family->build(s->model->network, s->graph, (ht_denoiser_size){s->batch, s->height, s->width, s->tokens});
     for (const char *const *tap = extras->taps; tap && *tap; tap++)
         ht_tap(s->graph, *tap);
     ht_graph_observe(s->graph, extras->observe);
@@ -69,7 +75,8 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     s->sample = ht_graph_input(s->graph, "sample");
     s->timestep = ht_graph_input(s->graph, "timestep");
     s->class_labels = ht_graph_input(s->graph, "class_labels");
-    s->class_embeddings = ht_graph_input(s->graph, "class_embeddings");
+    for (int i = 0; i < HT_CONDITIONS; i++)
+        s->conditions[i] = ht_graph_input(s->graph, ht_conditions[i].name);
     return HT_OK;
 }
 

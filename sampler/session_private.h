@@ -3,6 +3,7 @@
 #define HT_SAMPLER_SESSION_PRIVATE_H
 
 #include "graph/backend.h"
+#include "sampler/conditions.h"
 #include "sampler/session.h"
 
 struct ht_session {
@@ -11,16 +12,17 @@ struct ht_session {
     ht_graph *graph;
     const ht_backend *backend;
     ht_program *program;
-    int batch, height, width;
+    int batch, height, width, tokens;
     int n; /* images of the last _set_cond */
     size_t row_bytes;
     char *table;      /* [rows][row_bytes], the backend's memory */
     float *timesteps; /* [rows], of malloc: it grows with the table */
     int rows, table_rows;
-    const ht_value *sample, *timestep, *class_labels, *class_embeddings; /* inputs; NULL where the model has none */
-    float *tap;                                                          /* room for the largest tap */
-    const char **descriptions;                                           /* by operation: shapes in words */
-    const char **layers;                                                 /* by operation: whose weight it has, or "" */
+    const ht_value *sample, *timestep, *class_labels; /* inputs; NULL where the model has none */
+    const ht_value *conditions[HT_CONDITIONS];        /* the same */
+    float *tap;                                       /* room for the largest tap */
+    const char **descriptions;                        /* by operation: shapes in words */
+    const char **layers;                              /* by operation: whose weight it has, or "" */
 };
 
 /* Fill in s->descriptions. */

@@ -84,33 +84,43 @@ static ht_status check_labels(const ht_denoiser_info *info, int64_t n, const flo
     return HT_OK;
 }
 
-static ht_status check_embeddings(int64_t n, int dim, const float *embeddings)
+/* Numbers of a condition of one image. */
+static int64_t numbers(const ht_session *s, int condition)
 {
-    for (int64_t i = 0; i < n * dim; i++)
-        if (!isfinite(embeddings[i]))
-            return ht_fail(HT_ERR_ARGUMENT, "the class embedding of image %lld has values that are not finite",
-                           (long long)(i / dim));
+    const ht_condition *c = &ht_conditions[condition];
+    return (int64_t)ht_condition_width(c, &s->model->info) * (c->per_token ? s->tokens : 1);
+}
+
+static ht_status check_rows(const ht_session *s, int condition, int64_t n, const float *rows)
+{
+    const ht_condition *c = &ht_conditions[condition];
+    const char *path = s->model->path;
+    int64_t per_image = numbers(s, condition);
+    if (rows && !s->conditions[condition])
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s", path, c->name);
+    if (!rows && s->conditions[condition])
+        return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs %s of %lld numbers an image", path, c->words,
+                       (long long)per_image);
+    for (int64_t i = 0; rows && i < n * per_image; i++)
+        if (!isfinite(rows[i]))
+            return ht_fail(HT_ERR_ARGUMENT, "%s of image %lld has values that are not finite", c->name,
+                           (long long)(i / per_image));
     return HT_OK;
 }
 
 ht_status ht_session_check_cond(const ht_session *s, int64_t n, const ht_cond *cond)
 {
     static const ht_cond none;
-    const ht_denoiser_info *info = &s->model->info;
     const char *path = s->model->path;
+    ht_status status = HT_OK;
     cond = cond ? cond : &none;
     if (cond->class_labels && !s->class_labels)
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no class labels", path);
-    if (cond->class_embeddings && !s->class_embeddings)
-        return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no class embeddings", path);
     if (s->class_labels && !cond->class_labels)
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs a class for each image", path);
-    if (s->class_embeddings && !cond->class_embeddings)
-        return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs a class embedding of %d numbers an image", path,
-                       info->class_embed_dim);
-    if (s->class_labels)
-        return check_labels(info, n, cond->class_labels);
-    return s->class_embeddings ? check_embeddings(n, info->class_embed_dim, cond->class_embeddings) : HT_OK;
+    for (int i = 0; !status && i < HT_CONDITIONS; i++)
+        status = check_rows(s, i, n, ht_condition_rows(&ht_conditions[i], cond));
+    return !status && s->class_labels ? check_labels(&s->model->info, n, cond->class_labels) : status;
 }
 
 ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t at)
@@ -118,8 +128,11 @@ ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t a
     ht_cond rows = cond ? *cond : (ht_cond){0};
     if (rows.class_labels)
         rows.class_labels += at;
-    if (rows.class_embeddings)
-        rows.class_embeddings += at * s->model->info.class_embed_dim;
+    for (int i = 0; i < HT_CONDITIONS; i++) {
+        const float *of_all = ht_condition_rows(&ht_conditions[i], &rows);
+        if (of_all)
+            ht_condition_set_rows(&ht_conditions[i], &rows, of_all + at * numbers(s, i));
+    }
     return rows;
 }
 
@@ -128,8 +141,9 @@ ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond)
     ht_status status = ht_session_check_cond(s, n, cond);
     if (!status && s->class_labels)
         status = s->backend->upload(s->program, s->class_labels, cond->class_labels, n);
-    if (!status && s->class_embeddings)
-        status = s->backend->upload(s->program, s->class_embeddings, cond->class_embeddings, n);
+    for (int i = 0; !status && i < HT_CONDITIONS; i++)
+        if (s->conditions[i])
+            status = s->backend->upload(s->program, s->conditions[i], ht_condition_rows(&ht_conditions[i], cond), n);
     if (status)
         return status;
     s->n = n;

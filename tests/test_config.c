@@ -465,8 +465,8 @@ static void pipelines_without_a_known_denoiser_are_refused(void **state)
              "{\"_class_name\": \"P\", \"vae\": [\"diffusers\", \"AutoencoderKL\"], \"unet\": [null, null]}");
     assert_folder_refused(NULL, HT_ERR_UNSUPPORTED, "no denoiser");
     assert_int_equal(mkdir(in_folder("vae"), 0700), 0);
-    put_text("vae/config.json", "{\"_class_name\": \"AutoencoderKL\"}");
-    assert_folder_refused("vae", HT_ERR_UNSUPPORTED, "vae/config.json|AutoencoderKL|UNet2DModel");
+    put_text("vae/config.json", "{\"_class_name\": \"ConsistencyDecoderVAE\"}");
+    assert_folder_refused("vae", HT_ERR_UNSUPPORTED, "vae/config.json|ConsistencyDecoderVAE|UNet2DModel");
     assert_int_equal(unlink(in_folder("vae/config.json")) | rmdir(in_folder("vae")), 0);
 }
 

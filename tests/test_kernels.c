@@ -186,6 +186,13 @@ static void scene_pick(scene *s)
     ht_output_value(s->graph, ht_pick(s->graph, x, INPUT(s, "index", s->batch, 1)), "y");
 }
 
+static void scene_geglu(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_geglu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), 2 * c)), "y");
+}
+
 static void scene_attention(scene *s)
 {
     static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
@@ -320,6 +327,7 @@ static const struct {
     {HT_OP_embedding, scene_embedding},
     {HT_OP_add_position, scene_add_position},
     {HT_OP_pick, scene_pick},
+    {HT_OP_geglu, scene_geglu},
     {HT_OP_attention, scene_attention},
     {HT_OP_max_pool, scene_max_pool},
     {HT_OP_mean_pool, scene_mean_pool},
@@ -401,7 +409,7 @@ static void silus_equal_scalar(void **state)
 static void text_encoders_operations_equal_scalar(void **state)
 {
     (void)state;
-    static const ht_op_kind kinds[] = {HT_OP_layer_norm, HT_OP_gelu,         HT_OP_quick_gelu,
+    static const ht_op_kind kinds[] = {HT_OP_layer_norm, HT_OP_gelu,         HT_OP_quick_gelu, HT_OP_geglu,
                                        HT_OP_embedding,  HT_OP_add_position, HT_OP_pick};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         check(kinds[i]);

@@ -182,13 +182,14 @@ static void an_image_keeps_its_class_in_any_batch(void **state)
     static const char model[] = GOLDENS "/unet/adm-scale-shift";
     static const float labels[N] = {3, 1, 4, 1, 5};
     for (int rng = HT_RNG_PHILOX; rng <= HT_RNG_TORCH_CPU; rng++) {
-        ht_sample_options o = {.steps = 2, .eta = 1, .rng = (ht_rng)rng, .total = N, .cond = &(ht_cond){labels, NULL}};
+        ht_sample_options o = {
+            .steps = 2, .eta = 1, .rng = (ht_rng)rng, .total = N, .cond = &(ht_cond){.class_labels = labels}};
         float *together = draw_with(model, N, o, 0, N), *in_turns = draw_with(model, 2, o, 0, N);
         assert_memory_equal(together, in_turns, N * IMAGE * sizeof(float));
-        o.cond = &(ht_cond){labels + 2, NULL};
+        o.cond = &(ht_cond){.class_labels = labels + 2};
         float *alone = draw_with(model, 1, o, 2, 1);
         assert_memory_equal(together + 2 * IMAGE, alone, IMAGE * sizeof(float));
-        o.cond = &(ht_cond){labels + 1, NULL};
+        o.cond = &(ht_cond){.class_labels = labels + 1};
         float *other = draw_with(model, 1, o, 2, 1);
         assert_memory_not_equal(alone, other, IMAGE * sizeof(float));
         free(other);

@@ -40,8 +40,9 @@ void ht_resnet_bind(ht_weights *w, ht_resnet *b)
 {
     ht_bind_norm(w, &b->norm1, b->in_channels, "%s.norm1", b->name);
     ht_bind_conv(w, &b->conv1, b->in_channels, b->out_channels, 3, true, "%s.conv1", b->name);
-    ht_bind_linear(w, &b->time_emb_proj, b->temb_channels, (int64_t)b->out_channels * (b->scale_shift ? 2 : 1), true,
-                   "%s.time_emb_proj", b->name);
+    if (b->temb_channels)
+        ht_bind_linear(w, &b->time_emb_proj, b->temb_channels, (int64_t)b->out_channels * (b->scale_shift ? 2 : 1),
+                       true, "%s.time_emb_proj", b->name);
     ht_bind_norm(w, &b->norm2, b->out_channels, "%s.norm2", b->name);
     ht_bind_conv(w, &b->conv2, b->out_channels, b->out_channels, 3, true, "%s.conv2", b->name);
     if (b->in_channels != b->out_channels)
@@ -52,6 +53,8 @@ void ht_resnet_bind(ht_weights *w, ht_resnet *b)
  * norm", eq. 3). */
 static ht_value *norm2_with_time(ht_graph *g, const ht_resnet *b, ht_value *h, ht_value *row)
 {
+    if (!b->temb_channels)
+        return ht_group_norm(g, h, &b->norm2, b->groups, b->eps);
     if (!b->scale_shift)
         return ht_group_norm(g, ht_add_row(g, h, row), &b->norm2, b->groups, b->eps);
     ht_value *scale = ht_slice(g, row, 0, b->out_channels), *shift = ht_slice(g, row, b->out_channels, b->out_channels);
@@ -60,7 +63,7 @@ static ht_value *norm2_with_time(ht_graph *g, const ht_resnet *b, ht_value *h, h
 
 ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value *temb)
 {
-    ht_value *row = ht_linear(g, ht_silu(g, temb), &b->time_emb_proj);
+    ht_value *row = b->temb_channels ? ht_linear(g, ht_silu(g, temb), &b->time_emb_proj) : NULL;
     ht_value *h = ht_silu(g, ht_group_norm(g, x, &b->norm1, b->groups, b->eps));
     h = ht_conv2d(g, resample(g, h, b->resample), &b->conv1, same_size);
     h = ht_conv2d(g, ht_silu(g, norm2_with_time(g, b, h, row)), &b->conv2, same_size);
@@ -83,25 +86,23 @@ void ht_self_attention_bind(ht_weights *w, ht_self_attention *b)
     ht_bind_linear(w, &b->to_out, inner, b->channels, true, "%s.to_out.0", b->name);
 }
 
-/* [n,h,w,c] -> [n,h*w,c] */
-static ht_value *as_tokens(ht_graph *g, ht_value *x)
+ht_value *ht_as_tokens(ht_graph *g, ht_value *x)
 {
     return x ? ht_reshape(g, x, 3, (const int64_t[]){x->shape[0], x->shape[1] * x->shape[2], x->shape[3]}) : NULL;
 }
 
-/* [n,h*w,c] -> [n,h,w,c], the shape of an image */
-static ht_value *as_image(ht_graph *g, ht_value *tokens, const ht_value *image)
+ht_value *ht_as_image(ht_graph *g, ht_value *tokens, const ht_value *image)
 {
     return tokens ? ht_reshape(g, tokens, 4, image->shape) : NULL;
 }
 
 ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_value *x)
 {
-    ht_value *h = as_tokens(g, b->groups ? ht_group_norm(g, x, &b->group_norm, b->groups, b->eps) : x);
+    ht_value *h = ht_as_tokens(g, b->groups ? ht_group_norm(g, x, &b->group_norm, b->groups, b->eps) : x);
     ht_value *q = ht_linear(g, h, &b->to_q), *k = ht_linear(g, h, &b->to_k), *v = ht_linear(g, h, &b->to_v);
     h = ht_attention(g, q, k, v, b->heads, 1 / sqrtf((float)b->head_dim));
-    h = ht_add(g, ht_linear(g, h, &b->to_out), as_tokens(g, x));
-    return ht_name(g, as_image(g, rescale(g, h, b->output_scale_factor), x), "%s", b->name);
+    h = ht_add(g, ht_linear(g, h, &b->to_out), ht_as_tokens(g, x));
+    return ht_name(g, ht_as_image(g, rescale(g, h, b->output_scale_factor), x), "%s", b->name);
 }
 
 /* ---- resampling ---- */
@@ -122,6 +123,11 @@ ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht
         return ht_name(g, ht_conv2d(g, ht_upsample(g, x, 2), &b->conv, same_size), "%s", b->name);
     ht_conv_shape halve = {.stride = 2, .pad_top = b->padding, .pad_left = b->padding, .pad_bottom = 1, .pad_right = 1};
     return ht_name(g, ht_conv2d(g, x, &b->conv, halve), "%s", b->name);
+}
+
+ht_value *ht_upsampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, int64_t h, int64_t w)
+{
+    return ht_name(g, ht_conv2d(g, ht_upsample_to(g, x, h, w), &b->conv, same_size), "%s", b->name);
 }
 
 /* ---- time ---- */

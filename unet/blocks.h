@@ -12,7 +12,8 @@ typedef enum ht_resample { HT_RESAMPLE_NONE, HT_RESAMPLE_DOWN, HT_RESAMPLE_UP } 
  * rest. */
 typedef struct ht_resnet {
     const char *name; /* in the checkpoint, and of the output: "down_blocks.0.resnets.0" */
-    int in_channels, out_channels, temb_channels;
+    int in_channels, out_channels;
+    int temb_channels; /* 0: it does not know of time */
     int groups;
     float eps;
     bool scale_shift;          /* resnet_time_scale_shift */
@@ -24,7 +25,7 @@ typedef struct ht_resnet {
 } ht_resnet;
 
 void ht_resnet_bind(ht_weights *w, ht_resnet *b);
-/* x [n,h,w,c], temb [n or 1,e] -> [n,h',w',c'] */
+/* x [n,h,w,c], temb [n or 1,e] or NULL -> [n,h',w',c'] */
 ht_value *ht_resnet_block(ht_graph *g, const ht_resnet *b, ht_value *x, ht_value *temb);
 
 /* Self-attention over the positions of an image. */
@@ -41,6 +42,9 @@ typedef struct ht_self_attention {
 void ht_self_attention_bind(ht_weights *w, ht_self_attention *b);
 ht_value *ht_self_attention_block(ht_graph *g, const ht_self_attention *b, ht_value *x); /* shape of x, [n,h,w,c] */
 
+ht_value *ht_as_tokens(ht_graph *g, ht_value *x);                            /* [n,h,w,c] -> [n,h*w,c] */
+ht_value *ht_as_image(ht_graph *g, ht_value *tokens, const ht_value *image); /* and back, to the shape of image */
+
 /* Between two levels: a convolution with stride 2, or nearest and a convolution, or a residual block that does either
  * inside. */
 typedef struct ht_resampler {
@@ -56,6 +60,9 @@ typedef struct ht_resampler {
 void ht_resampler_bind(ht_weights *w, ht_resampler *b);
 /* x [n,h,w,c] -> [n,h/2,w/2,c] or [n,2h,2w,c] */
 ht_value *ht_resampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, ht_value *temb);
+
+/* Up by a convolution, to a size of twice that of x or one less. */
+ht_value *ht_upsampler_block(ht_graph *g, const ht_resampler *b, ht_value *x, int64_t h, int64_t w);
 
 /* Two linear layers with SiLU between: TimestepEmbedding. */
 typedef struct ht_timestep_mlp {

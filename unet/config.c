@@ -13,7 +13,7 @@
 #include <math.h>
 #include <string.h>
 
-#include "core/json.h"
+#include "unet/config.h"
 #include "unet/unet2d.h"
 
 /* In the order of the enums below; the names of blocks twice, as they are and as the oldest configurations say them. */
@@ -42,19 +42,17 @@ static const char *const known_keys[] = {
     "num_train_timesteps", "quantization_config", NULL};
 /* clang-format on */
 
-static bool is_null(const ht_json *j, const char *key)
+bool ht_unet_is_null(const ht_json *j, const char *key)
 {
     return json_is_null(json_object_get(j->object, key));
 }
 
-/* The only value that is supported, spelled out so that the message says so. */
-static void accept_only(ht_json *j, const char *key, const char *const *names)
+void ht_unet_accept_only(ht_json *j, const char *key, const char *const *names)
 {
     ht_json_choice(j, key, 0, names);
 }
 
-/* A number that is still one, and not zero, in float32. */
-static float positive_real(ht_json *j, const char *key, double fallback)
+float ht_unet_positive_real(ht_json *j, const char *key, double fallback)
 {
     double x = ht_json_real(j, key, fallback);
     if (!j->status && !(x >= FLT_MIN && x <= FLT_MAX))
@@ -62,27 +60,25 @@ static float positive_real(ht_json *j, const char *key, double fallback)
     return (float)x;
 }
 
-/* A number, or [height, width]. */
-static void read_sample_size(ht_json *j, ht_unet2d_config *c)
+void ht_unet_sample_size(ht_json *j, int *height, int *width)
 {
     enum { LARGEST = 65536 };
     int size[2];
     if (json_is_array(json_object_get(j->object, "sample_size"))) {
         if (ht_json_ints(j, "sample_size", size, 2, 1, LARGEST) == 2) {
-            c->height = size[0];
-            c->width = size[1];
+            *height = size[0];
+            *width = size[1];
         } else if (!j->status) {
             j->status = ht_fail(HT_ERR_FORMAT, "%s: sample_size must be a number or [height, width]", j->where);
         }
     } else {
-        c->height = c->width = ht_json_int(j, "sample_size", 0, 1, LARGEST);
+        *height = *width = ht_json_int(j, "sample_size", 0, 1, LARGEST);
     }
 }
 
 /* ---- the levels ---- */
 
-/* A list with an entry a level.  An absent one has diffusers' default of four; an empty one is an error. */
-static bool has_list(ht_json *j, const char *key)
+bool ht_unet_has_list(ht_json *j, const char *key)
 {
     const json_t *list = json_object_get(j->object, key);
     if (json_is_array(list) && !json_array_size(list) && !j->status)
@@ -93,7 +89,7 @@ static bool has_list(ht_json *j, const char *key)
 static int read_channels(ht_json *j, int channels[HT_UNET_MAX_LEVELS])
 {
     static const int fallback[] = {224, 448, 672, 896};
-    if (has_list(j, "block_out_channels"))
+    if (ht_unet_has_list(j, "block_out_channels"))
         return ht_json_ints(j, "block_out_channels", channels, HT_UNET_MAX_LEVELS, 1, HT_UNET_MAX_CHANNELS);
     memcpy(channels, fallback, sizeof fallback);
     return 4;
@@ -110,7 +106,7 @@ static int read_block_types(ht_json *j, const block_list *list, ht_unet_block_ty
 {
     int kinds[HT_UNET_MAX_LEVELS] = {0}, n = 4;
     bool resnet = ht_json_choice(j, list->resample_key, RESAMPLE_CONV, resample_types) == RESAMPLE_RESNET;
-    if (has_list(j, list->key))
+    if (ht_unet_has_list(j, list->key))
         n = ht_json_choices(j, list->key, kinds, HT_UNET_MAX_LEVELS, list->names);
     else
         memcpy(kinds, list->fallback, sizeof list->fallback);
@@ -185,7 +181,7 @@ static ht_status check(const ht_unet2d_config *c, const char *where)
 
 static void read_time(ht_json *j, ht_unet2d_config *c)
 {
-    accept_only(j, "time_embedding_type", (const char *const[]){"positional", NULL});
+    ht_unet_accept_only(j, "time_embedding_type", (const char *const[]){"positional", NULL});
     c->time_embedding_dim = ht_json_int(j, "time_embedding_dim", 0, 0, HT_UNET_MAX_CHANNELS);
     if (!c->time_embedding_dim)
         c->time_embedding_dim = 4 * c->block_out_channels[0];
@@ -197,22 +193,22 @@ static void read_blocks(ht_json *j, ht_unet2d_config *c)
 {
     c->layers_per_block = ht_json_int(j, "layers_per_block", 2, 1, HT_UNET_MAX_LAYERS);
     c->downsample_padding = ht_json_int(j, "downsample_padding", 1, 0, 1);
-    accept_only(j, "act_fn", (const char *const[]){"silu", "swish", NULL});
-    bool one_head = is_null(j, "attention_head_dim");
+    ht_unet_accept_only(j, "act_fn", (const char *const[]){"silu", "swish", NULL});
+    bool one_head = ht_unet_is_null(j, "attention_head_dim");
     c->attention_head_dim = one_head ? 0 : ht_json_int(j, "attention_head_dim", 8, 1, HT_UNET_MAX_CHANNELS);
     c->norm_num_groups = ht_json_int(j, "norm_num_groups", 32, 1, HT_UNET_MAX_CHANNELS);
-    c->norm_eps = positive_real(j, "norm_eps", 1e-5);
+    c->norm_eps = ht_unet_positive_real(j, "norm_eps", 1e-5);
     c->scale_shift = ht_json_choice(j, "resnet_time_scale_shift", 0, shift_types) == 1;
-    if (is_null(j, "norm_num_groups") && !j->status)
+    if (ht_unet_is_null(j, "norm_num_groups") && !j->status)
         j->status =
             ht_fail(HT_ERR_UNSUPPORTED, "%s: norm_num_groups null is not supported; it must be a number", j->where);
 }
 
 static void read_mid(ht_json *j, ht_unet2d_config *c)
 {
-    c->mid_block = !is_null(j, "mid_block_type");
+    c->mid_block = !ht_unet_is_null(j, "mid_block_type");
     ht_json_string(j, "mid_block_type", NULL);
-    c->mid_block_scale_factor = positive_real(j, "mid_block_scale_factor", 1);
+    c->mid_block_scale_factor = ht_unet_positive_real(j, "mid_block_scale_factor", 1);
     c->add_attention = ht_json_bool(j, "add_attention", true);
     c->mid_attn_groups =
         ht_json_int(j, "attn_norm_num_groups", c->scale_shift ? 0 : c->norm_num_groups, 1, HT_UNET_MAX_CHANNELS);
@@ -228,7 +224,7 @@ static void read_class(ht_json *j, ht_unet2d_config *c)
 }
 
 /* What other libraries quantized needs their code to be read; ours says all in the weights file (quant/file.c). */
-static void read_quantization(ht_json *j)
+void ht_unet_quantization(ht_json *j)
 {
     const json_t *found = json_object_get(j->object, "quantization_config");
     const char *method = json_string_value(json_object_get(found, "quant_method"));
@@ -243,8 +239,8 @@ ht_status ht_unet2d_config_read(const json_t *object, const char *where, ht_unet
     ht_json j = {.object = object, .where = where};
     ht_unet2d_config c = {0};
     ht_json_allow(&j, "UNet2DModel", known_keys);
-    read_quantization(&j);
-    read_sample_size(&j, &c);
+    ht_unet_quantization(&j);
+    ht_unet_sample_size(&j, &c.height, &c.width);
     c.in_channels = ht_json_int(&j, "in_channels", 3, 1, HT_UNET_MAX_CHANNELS);
     c.out_channels = ht_json_int(&j, "out_channels", 3, 1, HT_UNET_MAX_CHANNELS);
     c.center_input_sample = ht_json_bool(&j, "center_input_sample", false);

@@ -15,6 +15,7 @@
 #include "unet/unet2d.h"
 
 #include "unet/blocks.h"
+#include "unet/skips.h"
 
 typedef struct unet_level {
     int layers;
@@ -240,22 +241,6 @@ static void unet2d_info(const void *model, ht_denoiser_info *info)
 
 /* ---- the network ---- */
 
-/* What the way down keeps for the way up. */
-typedef struct skips {
-    ht_value *at[1 + HT_UNET_MAX_LEVELS * (HT_UNET_MAX_LAYERS + 1)];
-    int n;
-} skips;
-
-static ht_value *keep(skips *s, ht_value *x)
-{
-    return s->at[s->n++] = x;
-}
-
-static ht_value *take(skips *s)
-{
-    return s->at[--s->n];
-}
-
 static ht_value *time_proj(ht_graph *g, const ht_unet2d_config *c, ht_value *t)
 {
     return ht_timestep_embedding(g, t, c->block_out_channels[0], c->flip_sin_to_cos, c->freq_shift);
@@ -279,15 +264,15 @@ static ht_value *time_and_class(ht_graph *g, const unet2d *m, int64_t n)
 }
 
 /* [n,h,w,c] -> [n,h/2,w/2,c'] */
-static ht_value *down_block(ht_graph *g, const unet_level *b, ht_value *x, ht_value *temb, skips *s)
+static ht_value *down_block(ht_graph *g, const unet_level *b, ht_value *x, ht_value *temb, ht_skips *s)
 {
     for (int i = 0; i < b->layers; i++) {
         x = ht_resnet_block(g, &b->resnets[i], x, temb);
         if (b->attentions)
             x = ht_self_attention_block(g, &b->attentions[i], x);
-        keep(s, x);
+        ht_keep(s, x);
     }
-    return b->has_resampler ? keep(s, ht_resampler_block(g, &b->resampler, x, temb)) : x;
+    return b->has_resampler ? ht_keep(s, ht_resampler_block(g, &b->resampler, x, temb)) : x;
 }
 
 /* [n,h,w,c] -> [n,h,w,c] */
@@ -301,27 +286,27 @@ static ht_value *mid_block(ht_graph *g, const unet_mid *b, ht_value *x, ht_value
 }
 
 /* [n,h,w,c] -> [n,2h,2w,c'] */
-static ht_value *up_block(ht_graph *g, const unet_level *b, ht_value *x, ht_value *temb, skips *s)
+static ht_value *up_block(ht_graph *g, const unet_level *b, ht_value *x, ht_value *temb, ht_skips *s)
 {
     for (int i = 0; i < b->layers; i++) {
-        x = ht_resnet_block(g, &b->resnets[i], ht_concat(g, x, take(s)), temb);
+        x = ht_resnet_block(g, &b->resnets[i], ht_concat(g, x, ht_take(s)), temb);
         if (b->attentions)
             x = ht_self_attention_block(g, &b->attentions[i], x);
     }
     return b->has_resampler ? ht_resampler_block(g, &b->resampler, x, temb) : x;
 }
 
-static void unet2d_build(const void *model, ht_graph *g, int64_t n, int64_t h, int64_t w)
+static void unet2d_build(const void *model, ht_graph *g, ht_denoiser_size size)
 {
     const unet2d *m = model;
     const ht_unet2d_config *c = &m->config;
     const ht_conv_shape same_size = {.pad_top = 1, .pad_left = 1, .pad_bottom = 1, .pad_right = 1};
-    skips s = {.n = 0};
-    ht_value *temb = time_and_class(g, m, n);
-    ht_value *x = ht_input(g, "sample", 4, (const int64_t[]){n, h, w, c->in_channels}, HT_DEPENDS_X);
+    ht_skips s = {.n = 0};
+    ht_value *temb = time_and_class(g, m, size.n);
+    ht_value *x = ht_input(g, "sample", 4, (const int64_t[]){size.n, size.h, size.w, c->in_channels}, HT_DEPENDS_X);
     if (c->center_input_sample)
         x = ht_affine(g, x, 2, -1);
-    x = keep(&s, ht_conv2d(g, x, &m->conv_in, same_size));
+    x = ht_keep(&s, ht_conv2d(g, x, &m->conv_in, same_size));
     for (int i = 0; i < c->levels; i++)
         x = down_block(g, &m->down_blocks[i], x, temb, &s);
     if (c->mid_block)

@@ -8,7 +8,13 @@
 
 enum { HT_UNET_MAX_LEVELS = 16, HT_UNET_MAX_LAYERS = 64, HT_UNET_MAX_CHANNELS = 65536 };
 
-typedef enum ht_class_embed { HT_CLASS_NONE, HT_CLASS_TABLE, HT_CLASS_TIMESTEP, HT_CLASS_IDENTITY } ht_class_embed;
+typedef enum ht_class_embed {
+    HT_CLASS_NONE,
+    HT_CLASS_TABLE,
+    HT_CLASS_TIMESTEP,
+    HT_CLASS_IDENTITY,
+    HT_CLASS_PROJECTION
+} ht_class_embed;
 
 /* What a block type and down-/upsample_type say together. */
 typedef struct ht_unet_block_type {
