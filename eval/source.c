@@ -35,14 +35,14 @@ static ht_status open_readers(ht_source *s)
 static ht_status open_drawn(ht_source *s)
 {
     const ht_image_source *f = &s->from;
-    size_t pixels = 0, bytes = 0;
+    size_t pixels = 0, levels = 0, bytes = 0;
     if (f->n < 1 || f->height < 1 || f->width < 1 || f->height > HT_IMAGE_MAX_SIDE || f->width > HT_IMAGE_MAX_SIDE)
         return ht_fail(HT_ERR_ARGUMENT, "%s: %lld images of %d x %d to be drawn; wanted one at least, sides of 1 to %d",
                        f->path, (long long)f->n, f->width, f->height, HT_IMAGE_MAX_SIDE);
     if (ht_mul_size((size_t)f->height, (size_t)f->width, &pixels) &&
-        ht_mul_size(pixels, COLOURS * sizeof(float[HT_SOURCE_CHUNK]), &bytes)) {
+        ht_mul_size(pixels, (size_t)COLOURS * HT_SOURCE_CHUNK, &levels) && ht_mul_size(levels, sizeof(float), &bytes)) {
         s->drawn = malloc(bytes);
-        s->levels = malloc(bytes / sizeof(float));
+        s->levels = malloc(levels);
     }
     return s->drawn && s->levels ? HT_OK : ht_fail(HT_ERR_MEMORY, "%s: out of memory for images", f->path);
 }
