@@ -71,10 +71,10 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
         if (!all_finite(size, x))
             return ht_fail(
                 HT_ERR_FORMAT,
-                "%s: image %lld is not finite after step %d of %d (timestep %d); are the weights damaged, or is the "
+                "%s: image %lld is not finite after step %d of %d (timestep %g); are the weights damaged, or is the "
                 "scheduler configuration another model's?",
                 ht_session_model(r->session)->path, (long long)(r->first + at + k), i + 1, r->trajectory.n,
-                row->timestep);
+                (double)row->timestep);
     }
     return HT_OK;
 }
@@ -227,7 +227,7 @@ static ht_status set_timesteps(const run *r, ht_arena *arena)
     if (!t)
         return HT_ERR_MEMORY;
     for (int i = 0; i < r->trajectory.n; i++)
-        t[i] = (float)r->trajectory.rows[i].timestep;
+        t[i] = r->trajectory.rows[i].timestep;
     return ht_session_set_timesteps(r->session, r->trajectory.n, t);
 }
 
