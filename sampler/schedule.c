@@ -61,6 +61,17 @@ void ht_schedule_defaults(ht_schedule_config *config)
     };
 }
 
+void ht_schedule_stable_diffusion(ht_schedule_config *config)
+{
+    ht_schedule_defaults(config);
+    config->beta_start = 0.00085;
+    config->beta_end = 0.012;
+    config->beta_schedule = HT_BETAS_SCALED_LINEAR;
+    config->steps_offset = 1;
+    config->set_alpha_to_one = false;
+    config->clip_sample = false;
+}
+
 /* What the constructors of diffusers' classes take where the file says nothing, if it is not what DDIM's takes. */
 static void set_class_defaults(const char *class_name, ht_schedule_config *c)
 {

@@ -85,6 +85,8 @@ typedef struct ht_schedule_config {
 
 /* The defaults of diffusers' DDIMScheduler. */
 void ht_schedule_defaults(ht_schedule_config *config);
+/* Those that single files of Stable Diffusion mean, which hold none. */
+void ht_schedule_stable_diffusion(ht_schedule_config *config);
 /* Read a scheduler_config.json object.  Keys that change results and are not known are errors that name them.  A key
  * that is absent has the default of the class that the file names, and if that class has none, DDIM's: what diffusers'
  * from_config makes of it when another sampler takes its place.  config is written on success. */

@@ -34,6 +34,12 @@ static double interpolate(const ht_trajectory_source *s, double t)
     return (high - low) * (t - below) + low;
 }
 
+/* Its logarithm in float32. */
+static double log_at(const ht_trajectory_source *s, int t)
+{
+    return (double)(float)ht_log((double)sigma_at(s, t));
+}
+
 /* The timestep of a sigma. */
 static double timestep_of(const ht_trajectory_source *s, double sigma)
 {
@@ -43,12 +49,12 @@ static double timestep_of(const ht_trajectory_source *s, double sigma)
     double wanted = ht_log(fmax(sigma, 1e-10));
     while (high - low > 1) {
         int middle = (low + high) / 2;
-        if (wanted >= (double)logf(sigma_at(s, middle)))
+        if (wanted >= log_at(s, middle))
             low = middle;
         else
             high = middle;
     }
-    double below = (double)logf(sigma_at(s, low)), above = (double)logf(sigma_at(s, low + 1));
+    double below = log_at(s, low), above = log_at(s, low + 1);
     double w = fmin(fmax((below - wanted) / (below - above), 0), 1);
     return (1 - w) * low + w * (low + 1);
 }
@@ -58,10 +64,11 @@ static double timestep_of(const ht_trajectory_source *s, double sigma)
 static double spaced(const ht_trajectory_source *s, const ht_sigma_rules *r, int i)
 {
     int total = s->config->num_train_timesteps, steps = s->options->steps, cuts = r->ends_above ? steps + 1 : steps;
+    int whole = total / cuts;
     double stride = (double)total / steps;
     switch (s->spacing) {
     case HT_SPACING_LEADING:
-        return (double)(total / cuts) * (cuts - 1 - i) + s->config->steps_offset;
+        return (double)whole * (cuts - 1 - i) + s->config->steps_offset;
     case HT_SPACING_TRAILING:
         return rint(total + i * ((total - stride) - total)) - 1;
     default: { /* linspace */
@@ -147,9 +154,9 @@ ht_status ht_sigmas_make(const ht_trajectory_source *s, const ht_sigma_rules *r,
     return HT_OK;
 }
 
-double ht_sigmas_init(const ht_trajectory_source *s, const ht_sigmas *list)
+double ht_sigmas_init(const ht_trajectory_source *source, const ht_sigmas *s)
 {
-    return s->spacing == HT_SPACING_LEADING ? sqrt(list->largest * list->largest + 1) : list->largest;
+    return source->spacing == HT_SPACING_LEADING ? sqrt(s->largest * s->largest + 1) : s->largest;
 }
 
 /* ---- levels ---- */

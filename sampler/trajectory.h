@@ -3,6 +3,7 @@
 #ifndef HT_SAMPLER_TRAJECTORY_H
 #define HT_SAMPLER_TRAJECTORY_H
 
+#include "halftone.h"
 #include "sampler/steps.h"
 
 /* What is added to the mean of a step, per element, with z standard normal and v the second half of the model's
@@ -110,9 +111,6 @@ void ht_trajectory_step(const ht_trajectory *trajectory, int i, const ht_step_im
 
 /* What x is where a row begins, of n values: out = signal x0 + sigma noise.  In place is allowed. */
 void ht_add_noise(const ht_step_row *row, size_t n, const float *x0, const float *noise, float *out);
-
-/* Name i of the table of samplers, and for people; NULL after the last. */
-const char *ht_sampler_name(int i, const char **words);
 
 /* ---- for the samplers ---- */
 

@@ -49,8 +49,9 @@ typedef struct solution {
 
 static solution solve_step(const ht_solver_config *c, const ht_level *s, int order, bool corrects)
 {
-    double h = s[1].lambda - s[0].lambda, hh = c->predict_x0 ? -h : h, rk[MOST], matrix[MOST][MOST], rho[MOST];
-    double first = isinf(hh) ? -1 : expm1(hh), phi = isinf(hh) ? -1 : first / hh - 1, factorial = 1;
+    double h = s[1].lambda - s[0].lambda, hh = c->predict_x0 ? -h : h, rk[MOST] = {0}, matrix[MOST][MOST] = {{0}},
+           rho[MOST] = {0};
+    double first = isinf(hh) ? -1 : ht_exp(hh) - 1, phi = isinf(hh) ? -1 : first / hh - 1, factorial = 1;
     double base = c->predict_x0 ? s[1].alpha : s[1].sigma, big = c->solver_type == HT_SOLVER_BH1 ? hh : first;
     solution out = {.x = c->predict_x0 ? s[1].sigma / s[0].sigma : s[1].alpha / s[0].alpha, .m = {-base * first}};
     int n = corrects ? order : order - 1; /* unknowns */
