@@ -147,8 +147,7 @@ static int read_pictures(job *j)
         (j->mask && ht_picture_read(j->s.mask, j->info.height, j->info.width, j->mask)))
         return report_failure();
     for (size_t i = 0; j->mask && i < pixels; i++) /* gray in [0,1]: the weights of ITU-R 601, as PIL's "L" */
-        j->mask[i] =
-            (0.299f * j->mask[3 * i] + 0.587f * j->mask[3 * i + 1] + 0.114f * j->mask[3 * i + 2]) / 2 + 0.5f;
+        j->mask[i] = (0.299f * j->mask[3 * i] + 0.587f * j->mask[3 * i + 1] + 0.114f * j->mask[3 * i + 2]) / 2 + 0.5f;
     return 0;
 }
 

@@ -21,8 +21,8 @@ static ht_status open_autoencoder(ht_pipeline *p, const char *path)
         return HT_OK;
     }
     ht_status status = ht_model_open(path, p->denoiser->decoder, &p->autoencoder);
-    if (status)
-        return status;
+    if (status) /* of a folder: a file says which component itself */
+        return p->denoiser->index ? ht_fail_in(status, "the pipeline's %s", p->denoiser->decoder) : status;
     if (!p->autoencoder->autoencoder)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: its %s is no autoencoder", path, p->denoiser->decoder);
     a = &p->autoencoder->coding;

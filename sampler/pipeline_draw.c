@@ -25,11 +25,11 @@ typedef struct drawing {
     ht_text *texts, *negatives; /* [prompts]; NULL without prompts */
     bool guided;
     double guidance;
-    int64_t base;            /* the first picture of those that go together */
-    int64_t together;        /* how many they are */
-    float *picture;    /* what is delivered */
+    int64_t base;        /* the first picture of those that go together */
+    int64_t together;    /* how many they are */
+    float *picture;      /* what is delivered */
     ht_glances *glances; /* NULL: no previews */
-    ht_arena *arena;         /* of those that go together */
+    ht_arena *arena;     /* of those that go together */
     ht_cond cond, negative;
     ht_status failed; /* to decode, with this message */
     char message[1024];
