@@ -59,7 +59,7 @@ $(B)/cpu/amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-int8
 
 # The tests that run the program.
 PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_cli_quantize $(B)/tests/test_manual \
-                 $(B)/tests/test_fid $(B)/tests/test_sweep
+                 $(B)/tests/test_fid $(B)/tests/test_sweep $(B)/tests/test_cli_prompts
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
 

@@ -5,6 +5,7 @@
  * generators all pictures are one draw and go together, padded to the longest prompt.
  *
  * Trap: diffusers skips the text encoder's last layer for the prompt alone, not for the negative one. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -335,8 +336,10 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     drawing d = {.p = p, .o = options ? options : &defaults, .first = first, .n = n, .images = images};
     size_t size = (size_t)p->h * (size_t)p->w * (size_t)p->factor * (size_t)p->factor * (size_t)p->channels;
     bool distilled = p->denoiser->info.timestep_cond_dim > 0;
-    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : GUIDANCE;
-    d.guided = p->texts && !d.o->no_guidance && !distilled && d.guidance > 1;
+    d.guidance = d.o->sample.guidance;
+    if (!isnan(d.guidance) && !(d.guidance < 0) && !(d.guidance > 0))
+        d.guidance = GUIDANCE;
+    d.guided = p->texts && !d.o->no_guidance && !distilled && !(d.guidance <= 1);
     d.each = d.o->prompts > 0 ? n / d.o->prompts : n;
     ht_status status = check(&d);
     if (status)
