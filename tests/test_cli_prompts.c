@@ -1,4 +1,5 @@
 /* test_cli_prompts.c - `halftone sample` with prompts, pictures to begin with, and pictures in the terminal. */
+#include "halftone.h"
 #include "tests/program.h"
 
 #define MODEL "tests/goldens/pipeline/sd1"
@@ -89,6 +90,22 @@ static void prompts_of_a_file_are_drawn_into_a_folder(void **state)
     assert_says(s->out, "\"prompts\": [\n  \"a cat\",\n  \"two dogs\"\n ]");
     assert_says(s->out, "\"images\": 4");
     assert_int_equal(strncmp(parameters_of(one), "a cat\ntwo dogs\n", 15), 0);
+}
+
+/* The table of the command line is that of the library. */
+static void every_sampler_of_the_library_is_offered_and_draws(void **state)
+{
+    scratch *s = *state;
+    char all[512] = "";
+    const char *name;
+    for (int i = 0; (name = ht_sampler_name(i, NULL)); i++) {
+        size_t used = strlen(all);
+        snprintf(all + used, sizeof all - used, "%s%s", i ? "|" : "(", name);
+        assert_worked(s, run(s, "sample", MODEL, "-p", "a cat", "--sampler", name, "--size", "16", "--steps", "5", "-q",
+                             "-o", in_scratch(s, "a.png")));
+    }
+    assert_worked(s, run(s, "sample", "--help"));
+    assert_says(s->out, all);
 }
 
 /* ---- what is wrong ---- */
@@ -218,6 +235,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_picture_has_its_prompt_in_the_words_of_a1111),
         CASE(prompts_of_a_file_are_drawn_into_a_folder),
+        CASE(every_sampler_of_the_library_is_offered_and_draws),
         CASE(a_bad_prompt_is_named_and_the_others_are_drawn),
         CASE(files_without_prompts_are_refused),
         CASE(a_prompt_of_a_megabyte_is_read_and_one_of_five_is_not),

@@ -242,6 +242,29 @@ static void a_picture_depends_on_its_own_prompt_alone(void **state)
     }
 }
 
+/* Keys and values of the prompt are computed before the first step and not again for the next batch. */
+static void what_depends_on_the_prompt_alone_runs_once(void **state)
+{
+    (void)state;
+    static float images[3 * PICTURE];
+    const char *const prompt[] = {"a cat"};
+    int ops = 0;
+    ht_pipeline *p = open_small(sd1, 1);
+    ht_pipeline_info info;
+    draw(p, prompt, 1, 3, images);
+    ht_pipeline_get_info(p, &info);
+    for (int i = 0; i < info.session.ops; i++) {
+        ht_op_info op;
+        ht_session_op(p->session, i, &op);
+        if (strcmp(op.stage, "cond") != 0 || !strcmp(op.kind, "reshape"))
+            continue;
+        assert_int_equal(op.runs, 1);
+        ops++;
+    }
+    assert_true(ops >= 4);
+    ht_pipeline_close(p);
+}
+
 static void weights_in_brackets_change_the_picture_and_plain_prompts_do_not_read_them(void **state)
 {
     (void)state;
@@ -479,6 +502,7 @@ int main(void)
         cmocka_unit_test(lcm_draws_what_diffusers_draws),
         cmocka_unit_test(inpainting_draws_what_diffusers_draws),
         cmocka_unit_test(a_picture_depends_on_its_own_prompt_alone),
+        cmocka_unit_test(what_depends_on_the_prompt_alone_runs_once),
         cmocka_unit_test(weights_in_brackets_change_the_picture_and_plain_prompts_do_not_read_them),
         cmocka_unit_test(a_shallow_network_with_what_was_kept_is_the_whole),
         cmocka_unit_test(caching_draws_the_same_in_any_batch),
