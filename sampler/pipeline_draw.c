@@ -208,7 +208,7 @@ static ht_status sample(drawing *d)
 {
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
-    ht_start start = {0};
+    ht_start start = {.first = d->first, .n = d->together, .arena = d->arena};
     ht_sample_extras extras = {
         .glance = o->preview ? show : NULL, .glance_user = d, .one_draw = s.rng != HT_RNG_PHILOX};
     bool has_cond = d->cond.class_labels || d->cond.encoder_hidden_states || d->cond.class_embeddings;
@@ -225,7 +225,7 @@ static ht_status sample(drawing *d)
     if (o->init) {
         ht_sample_options numbered = s;
         numbered.each = extras.one_draw ? 0 : s.each;
-        status = ht_start_make(d->p, o, &numbered, d->first, d->together, d->arena, &start);
+        status = ht_start_make(d->p, o, &numbered, &start);
         s.noise = start.noise;
         extras.init = start.init;
         extras.mask = start.mask;
