@@ -47,6 +47,14 @@ int64_t ranks_share(int64_t n, int64_t *first)
     return ranks_share_of(ranks_index(), n, first);
 }
 
+int ranks_end_early(void)
+{
+    if (!interrupt_signal())
+        return EXIT_FAILURE;
+    report("interrupted");
+    return 128 + interrupt_signal();
+}
+
 #ifdef HALFTONE_MPI
 
 #include <mpi.h>

@@ -32,6 +32,8 @@ int64_t ranks_share_of(int rank, int64_t n, int64_t *first);
 /* Whether to stop: a signal asked this rank to, or another rank failed.  Cheap: for every step of long work, which also
  * keeps messages moving.  Main thread alone, as all that follow. */
 int ranks_stopped(void);
+/* The exit code of a rank that stopped, after a line if it was a signal's doing. */
+int ranks_end_early(void);
 
 /* These are called by all ranks in the same order.  0, or not if the work has to stop. */
 

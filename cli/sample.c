@@ -13,8 +13,10 @@
 #include "cli/output.h"
 #include "cli/parameters.h"
 #include "cli/progress.h"
+#include "cli/ranks.h"
 #include "cli/settings.h"
 #include "cli/text.h"
+#include "core/error.h"
 
 #define AT(member) .at = offsetof(sample_settings, member)
 
@@ -112,9 +114,19 @@ static int check_settings(const job *j)
     return 0;
 }
 
+/* The folder that rank 0 makes is there when the others look. */
 static int open_output(job *j)
 {
-    return j->to_folder ? output_open_folder(j->s.output, &j->out) : output_check_file(j->s.output);
+    int status = 0;
+    if (ranks_index() && ranks_meet())
+        return ranks_end_early();
+    if (j->to_folder)
+        status = output_open_folder(j->s.output, &j->out);
+    else if (!ranks_index())
+        status = output_check_file(j->s.output);
+    if (!status && !ranks_index() && ranks_meet())
+        return ranks_end_early();
+    return status;
 }
 
 /* "ddim" as the field writes it. */
@@ -198,9 +210,11 @@ static int prepare(job *j)
 static int on_step(void *user, int64_t done, int64_t total)
 {
     job *j = user;
-    j->evaluations = j->bar.total = total;
+    int64_t first, mine = ranks_share(j->s.n, &first);
+    j->evaluations = total / mine * j->s.n;
+    j->bar.total = total;
     progress_update(&j->bar, done);
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 ht_rng sample_rng(const char *name)
@@ -228,7 +242,10 @@ static char *picture_text(const job *j, int64_t first, int64_t n)
 static int interrupted(const job *j)
 {
     int64_t left = j->s.n - j->written;
-    report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->s.n);
+    if (ranks_count() > 1)
+        report("interrupted: not all of %" PRId64 " images were written", j->s.n);
+    else
+        report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->s.n);
     return 128 + interrupt_signal();
 }
 
@@ -261,6 +278,35 @@ static int on_image(void *user, int64_t index, const float *image)
     return interrupt_signal() || write_picture(j, output_file(&j->out, index), index, 1, image);
 }
 
+/* This rank's share of the images, as they are whatever share is drawn; those of a grid are then all with rank 0. */
+static ht_status draw_share(const job *j, ht_session *session, const ht_sample_options *all, float *images)
+{
+    int64_t first, n = ranks_share(j->s.n, &first);
+    size_t image = (size_t)j->running.width * (size_t)j->running.height * (size_t)j->info.in_channels;
+    const ht_cond cond = {.class_labels = j->labels ? j->labels + first : NULL};
+    ht_sample_options options = *all;
+    ht_status status = HT_OK;
+    options.cond = j->labels ? &cond : NULL;
+    if (!options.total && options.rng != HT_RNG_PHILOX)
+        options.total = j->s.first + j->s.n;
+    if (n)
+        status = ht_sample(session, &options, j->s.first + first, n, images ? images + (size_t)first * image : NULL);
+    if (!status && images && ranks_gather(images, j->s.n, image * sizeof *images))
+        status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
+    return status;
+}
+
+/* Of a folder, where every rank has written its own. */
+static ht_status count_written(job *j)
+{
+    int64_t mine = j->written;
+    if (ranks_sum(&j->written))
+        return ht_fail(HT_ERR_CANCELLED, "stopped after %" PRId64 " images", mine);
+    for (int64_t i = mine; !ranks_index() && i < j->s.n; i++)
+        json_array_append_new(j->files, text_json(output_file(&j->out, j->s.first + i)));
+    return HT_OK;
+}
+
 /* ---- two models beside one another ---- */
 
 /* What the other model draws of the same noise, in images of malloc; NULL after a line on stderr. */
@@ -286,7 +332,7 @@ static float *draw_other(job *j, ht_sample_options *options)
     }
     bool fits = !status && info.in_channels == j->info.in_channels && info.takes_class == j->info.takes_class;
     if (fits)
-        status = ht_sample(session, options, j->s.first, j->s.n, images);
+        status = draw_share(j, session, options, images);
     progress_end(&j->bar);
     if (status == HT_ERR_CANCELLED && interrupt_signal())
         j->write_failed = interrupted(j);
@@ -334,7 +380,6 @@ static void write_both(job *j, const float *other)
 static ht_status draw(job *j)
 {
     const sample_settings *s = &j->s;
-    const ht_cond cond = {.class_labels = j->labels};
     ht_sample_options options = {.steps = (int)s->steps,
                                  .sampler = j->sampler,
                                  .spacing = s->spacing,
@@ -342,19 +387,19 @@ static ht_status draw(job *j)
                                  .seed = s->seed,
                                  .rng = sample_rng(s->rng),
                                  .total = s->total,
-                                 .cond = j->labels ? &cond : NULL,
                                  .progress = on_step,
                                  .deliver = j->to_folder ? on_image : NULL,
                                  .user = j};
-    ht_status status = ht_sample(j->session, &options, s->first, s->n, j->images);
+    ht_status status = draw_share(j, j->session, &options, j->images);
     if (status || j->to_folder)
-        return status;
+        return status ? status : count_written(j);
     if (!s->beside) {
-        write_picture(j, s->output, s->first, s->n, j->images);
+        if (!ranks_index())
+            write_picture(j, s->output, s->first, s->n, j->images);
         return HT_OK;
     }
     float *other = draw_other(j, &options);
-    if (other)
+    if (other && !ranks_index())
         write_both(j, other);
     free(other);
     return HT_OK;
@@ -385,7 +430,7 @@ static int print_made(const job *j)
 static int draw_all(job *j)
 {
     double start = seconds_now();
-    j->bar.quiet = j->s.quiet;
+    j->bar.quiet = j->s.quiet || ranks_index();
     progress_begin(&j->bar, "sampling", 0); /* the first step tells how many there are */
     ht_status status = draw(j);
     progress_end(&j->bar);
@@ -432,4 +477,5 @@ const command sample_command = {
                 "halftone sample models/cifar10 --rng torch-cpu --seed 0   # the noise of torch.manual_seed(0)",
     .options = sample_options,
     .settings_size = sizeof(sample_settings),
-    .run = run_sample};
+    .run = run_sample,
+    .shares = true};
