@@ -47,6 +47,13 @@ int64_t ranks_share(int64_t n, int64_t *first)
     return ranks_share_of(ranks_index(), n, first);
 }
 
+const ht_share *ranks_source_share(void)
+{
+    static ht_share share;
+    share = (ht_share){.part = ranks_index(), .parts = ranks_count(), .exchange = ranks_exchange};
+    return share.parts > 1 ? &share : NULL;
+}
+
 int ranks_end_early(void)
 {
     if (!interrupt_signal())

@@ -11,6 +11,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "halftone.h"
+
 /* Before all else.  0, or an exit code after a line. */
 int ranks_begin(void);
 /* After all else, with what was printed flushed: waits for the others.  Returns the exit code of all. */
@@ -39,6 +41,8 @@ int ranks_end_early(void);
 
 /* mine [bytes] of every rank -> all [count][bytes], on every rank.  As an ht_share's exchange; user: unused. */
 int ranks_exchange(void *user, const void *mine, size_t bytes, void *all);
+/* That, for libhalftone; NULL in a plain run. */
+const ht_share *ranks_source_share(void);
 /* items [n] of so many bytes, of which every rank has made its share -> all of them, on rank 0. */
 int ranks_gather(void *items, int64_t n, size_t bytes);
 int ranks_sum(int64_t *value);

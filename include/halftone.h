@@ -342,6 +342,17 @@ enum {                          /* ht_evaluate_options.metrics */
        HT_METRIC_DISTANCE = 128 /* Euclidean, of features */
 };
 
+/* Several processes that measure the same sets, each a part of every set: pictures are loaded, drawn and run through
+ * the network by one of them each, and all add up what all have made, in the order of the pictures, so that every
+ * process has the results that one alone would have, bit for bit.  Sets, options and models must be the same in all. */
+typedef struct ht_share {
+    int part, parts; /* this process, 0 .. parts-1 */
+    /* mine [bytes] of every part -> all [parts][bytes] in every process.  Nonzero to stop: the call then fails with
+     * HT_ERR_CANCELLED. */
+    int (*exchange)(void *user, const void *mine, size_t bytes, void *all);
+    void *user;
+} ht_share;
+
 /* Where images come from. */
 typedef struct ht_image_source {
     const char *path;  /* a folder (also what lies in folders there; PNG, JPEG, BMP), a zip of such files, or an .npz of
@@ -351,7 +362,8 @@ typedef struct ht_image_source {
     /* Images first .. first+n-1 -> [n,h,w,3] in [-1,1], which are rounded to 8 bits.  NULL: read from path. */
     ht_status (*draw)(void *user, int64_t first, int64_t n, float *images);
     void *user;
-    const char *save; /* file for mu and sigma of these images (.npz); NULL: they are not kept */
+    const char *save; /* file for mu and sigma of these images (.npz), which part 0 writes; NULL: they are not kept */
+    const ht_share *share; /* borrowed; NULL: this process measures all of it */
 } ht_image_source;
 
 /* The size of a folder's or a zip's first image; 0 x 0 for an .npz. */
