@@ -37,7 +37,7 @@ FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitiz
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
 CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
-LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -lm
+LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -ldl -lm
 
 ROOMS    := core graph cpu unet vae text sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))

@@ -78,6 +78,13 @@ void sweep_row_number(sweep_results *results, const char **row, const char *colu
 const char *sweep_row_text(const sweep_results *results, const char *const *row, const char *column);
 double sweep_row_value(const sweep_results *results, const char *const *row, const char *column); /* NAN: empty */
 
+/* A row as a line of results.csv, to be freed, and back; NULL: out of memory, or it is none. */
+char *sweep_row_pack(const sweep_results *results, const char *const *row);
+const char **sweep_row_unpack(sweep_results *results, const char *text);
+
+/* sweep_share.c: the rank that makes each cell whose row is missing; in the arena of results.  NULL: out of memory. */
+int *sweep_share(const sweep_plan *plan, const sweep_results *results);
+
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */
 typedef struct sweep_measure sweep_measure;
 
@@ -98,6 +105,8 @@ const char *sweep_measure_features(const sweep_measure *m, bool *is_fid);
 /* Images [n,h,w,c] into the row, beside those of the model of floats. */
 ht_status sweep_measure_images(sweep_measure *m, int64_t n, const int size[3], const float *reference,
                                const float *images, sweep_results *results, const char **row);
+/* Make what outputs of models are compared on, if it is not there. */
+ht_status sweep_measure_samples(sweep_measure *m);
 /* The model's output on the error samples, by timestep, relative to the output of the model of floats. */
 ht_status sweep_measure_error(sweep_measure *m, ht_model *model, sweep_results *results, const char **row);
 

@@ -2,7 +2,10 @@
  *
  * Everything that costs time lies in the folder under a name that is the hash of what it depends on, and appears there
  * when it is whole: images of the model of floats (float-KEY), x_t for the error curves (error-KEY), calibrations and
- * quantized models (cache/).  So whatever was made is found again, by the next cell or by the next run. */
+ * quantized models (cache/).  So whatever was made is found again, by the next cell or by the next run.
+ *
+ * Ranks draw the images of the model of floats together, before any cell; then each makes its cells, and tells rank 0
+ * of the rows, which it writes as they come.  So a rank that is killed takes along no row but the one it was at. */
 #include <ftw.h>
 #include <inttypes.h>
 #include <math.h>
@@ -13,6 +16,7 @@
 
 #include "cli/fid.h"
 #include "cli/interrupt.h"
+#include "cli/ranks.h"
 #include "cli/sweep.h"
 #include "cli/text.h"
 #include "core/file.h"
@@ -34,6 +38,9 @@ typedef struct run {
     double reference_seconds;
     char calibration[PATH_MAX], quantized[PATH_MAX], picture[PATH_MAX], csv[PATH_MAX], path[PATH_MAX];
     int made, failed;
+    const int *rank; /* that makes each cell */
+    bool together;   /* all ranks draw the same images, each its share */
+    int told;        /* exit code of what came of another rank's word */
 } run;
 
 static int on_progress(void *user, int64_t done, int64_t total)
@@ -41,7 +48,7 @@ static int on_progress(void *user, int64_t done, int64_t total)
     run *r = user;
     r->bar.total = total;
     progress_update(&r->bar, done);
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 static void begin(run *r, const char *what)
@@ -84,6 +91,27 @@ static double read_seconds(const char *path)
 
 /* ---- drawing ---- */
 
+/* All images, or this rank's share, which rank 0 gathers. */
+static ht_status sample(const run *r, ht_session *session, ht_sample_options *options, const sample_settings *s,
+                        float *images)
+{
+    int64_t first = 0, n = r->together ? ranks_share(s->n, &first) : s->n;
+    size_t values = (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2];
+    ht_cond cond = {0};
+    ht_status status = HT_OK;
+    if (options->cond) {
+        cond.class_labels = options->cond->class_labels + first;
+        options->cond = &cond;
+    }
+    if (!options->total && options->rng != HT_RNG_PHILOX)
+        options->total = s->first + s->n;
+    if (n)
+        status = ht_sample(session, options, s->first + first, n, images + (size_t)first * values);
+    if (!status && r->together && ranks_gather(images, s->n, values * sizeof *images))
+        status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
+    return status;
+}
+
 static ht_status draw(run *r, ht_model *model, const sample_settings *s, float *images, double *seconds)
 {
     ht_session_options how = {.batch = (int)(s->n < r->s->batch ? s->n : r->s->batch),
@@ -108,7 +136,7 @@ static ht_status draw(run *r, ht_model *model, const sample_settings *s, float *
     ht_status status = ht_session_open(model, &how, &session);
     double start = seconds_now();
     if (!status)
-        status = ht_sample(session, &options, s->first, s->n, images);
+        status = sample(r, session, &options, s, images);
     *seconds = seconds_now() - start;
     ht_session_close(session);
     free(labels);
@@ -185,7 +213,7 @@ static ht_status take_reference(run *r, const sweep_cell *c)
     if (!status && !read_images(r, path, count)) {
         begin(r, "drawing with floats");
         status = draw(r, r->model, &c->sample, r->reference, &r->reference_seconds);
-        if (!status)
+        if (!status && !ranks_index())
             status = write_images(r, path, count);
         progress_end(&r->bar);
     }
@@ -296,12 +324,12 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
     return status;
 }
 
-static void print_row(const run *r, const char *const *row)
+static void print_row(const run *r, int at, const char *const *row)
 {
     if (r->s->quiet || r->s->json)
         return;
-    printf("[%d/%d] ", r->at + 1, r->plan->n);
-    text_print(r->plan->cells[r->at].name);
+    printf("[%d/%d] ", at + 1, r->plan->n);
+    text_print(r->plan->cells[at].name);
     double psnr = sweep_row_value(r->results, row, "psnr"), fd = sweep_row_value(r->results, row, "fd");
     if (isfinite(psnr))
         printf(": %.2f dB", psnr);
@@ -350,10 +378,10 @@ static void tidy(run *r)
 /* ---- all ---- */
 
 /* Cells that are the same have the same row, each under its own name. */
-static int keep_row(run *r, const char **row)
+static int keep_row(run *r, int at, const char **row)
 {
-    const char *id = r->plan->cells[r->at].id;
-    for (int i = r->at; i < r->plan->n; i++) {
+    const char *id = r->plan->cells[at].id;
+    for (int i = at; i < r->plan->n; i++) {
         if (strcmp(r->plan->cells[i].id, id) != 0)
             continue;
         const char **mine = ht_alloc_array(r->results->arena, (size_t)r->results->n_columns, sizeof *mine);
@@ -363,19 +391,73 @@ static int keep_row(run *r, const char **row)
         sweep_row_set(r->results, mine, "cell", r->plan->cells[i].name);
         r->results->rows[i] = mine;
     }
-    return sweep_results_write(r->csv, r->results);
+    return 0;
+}
+
+static int write_row(run *r, int at, const char **row)
+{
+    int code = sweep_results_write(r->csv, r->results);
+    r->made += !code;
+    if (!code)
+        print_row(r, at, row);
+    return code;
+}
+
+/* ---- words between ranks: "17 ROW", or "- LINE" about a cell that cannot be ---- */
+
+static int tell_row(const run *r, const char **row)
+{
+    char *line = sweep_row_pack(r->results, row);
+    char *text = line ? ht_sprintf(r->results->arena, "%d %s", r->at, line) : NULL;
+    free(line);
+    if (!text)
+        return report("out of memory");
+    ranks_tell(text);
+    return 0;
+}
+
+static void on_word(void *user, const char *text)
+{
+    run *r = user;
+    const char *line = strchr(text, ' ') + 1;
+    int at = (int)strtol(text, NULL, 10);
+    progress_end(&r->bar);
+    if (*text == '-') {
+        r->failed++;
+        report("%s", line);
+        return;
+    }
+    const char **row = sweep_row_unpack(r->results, line);
+    int code = row ? keep_row(r, at, row) : report("out of memory");
+    if (!code)
+        code = write_row(r, at, row);
+    r->told = r->told ? r->told : code;
+}
+
+/* ---- a cell that cannot be ---- */
+
+static int interrupted(const run *r)
+{
+    report("interrupted: %d cells were made; the same command goes on", r->made);
+    return 128 + interrupt_signal();
 }
 
 /* A cell that cannot be is told of, and the others are made; a full disk or Ctrl-C ends the sweep. */
 static int failed(run *r, ht_status status)
 {
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %d cells were made; the same command goes on", r->made);
-        return 128 + interrupt_signal();
+    const char *name = r->plan->cells[r->at].name;
+    bool ends = status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED;
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        return interrupted(r);
+    char *word =
+        ranks_index() && !ends ? ht_sprintf(r->results->arena, "- cell \"%s\": %s", name, ht_error_message()) : NULL;
+    if (word) {
+        ranks_tell(word);
+        return 0;
     }
     r->failed++;
-    report("cell \"%s\": %s", r->plan->cells[r->at].name, ht_error_message());
-    return status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED ? EXIT_FAILURE : 0;
+    report("cell \"%s\": %s", name, ht_error_message());
+    return ends ? EXIT_FAILURE : 0;
 }
 
 static int next_cell(run *r)
@@ -386,13 +468,51 @@ static int next_cell(run *r)
         return report_failure();
     ht_status status = make_cell(r, c, row);
     progress_end(&r->bar);
-    int code = status ? failed(r, status) : keep_row(r, row);
-    if (!status && !code) {
-        r->made++;
-        print_row(r, row);
+    int code = status ? failed(r, status) : keep_row(r, r->at, row);
+    if (!status && !code)
+        code = ranks_index() ? tell_row(r, row) : write_row(r, r->at, row);
+    if (!status && !code)
         tidy(r);
+    return code ? code : r->told;
+}
+
+/* What several ranks need: images of the model of floats, drawn by all, and samples for the error curves, by rank 0. */
+static int make_common(run *r)
+{
+    ht_status status = HT_OK;
+    bool errors = false;
+    r->together = true;
+    for (r->at = 0; !status && r->at < r->plan->n; r->at++) {
+        const sweep_cell *c = &r->plan->cells[r->at];
+        if (r->results->rows[r->at])
+            continue;
+        status = take_reference(r, c);
+        errors = errors || !c->is_float;
     }
-    return code;
+    r->together = false;
+    r->at = 0;
+    r->drawing[0] = '\0'; /* all of them lie in files now */
+    if (!status && errors && !ranks_index()) {
+        begin(r, "error samples");
+        status = sweep_measure_samples(r->measure);
+        progress_end(&r->bar);
+    }
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        return interrupted(r);
+    if (status)
+        return report_failure();
+    return ranks_meet() ? ranks_end_early() : 0;
+}
+
+static int make_cells(run *r)
+{
+    int code = ranks_count() > 1 ? make_common(r) : 0;
+    for (; !code && r->at < r->plan->n; r->at++)
+        if (!r->results->rows[r->at] && r->rank[r->at] == ranks_index())
+            code = next_cell(r);
+    if (!code && ranks_told_all())
+        code = interrupt_signal() ? interrupted(r) : EXIT_FAILURE;
+    return code ? code : r->told;
 }
 
 static int prepare(run *r)
@@ -406,6 +526,9 @@ static int prepare(run *r)
     }
     if (name_file(r->csv, r->s->output, "results.csv", "", ""))
         return report_failure();
+    if (!(r->rank = sweep_share(r->plan, r->results)))
+        return report("out of memory");
+    ranks_listen(on_word, r);
     r->bar.quiet = r->s->quiet;
     sweep_measure_options options = {.plan = r->plan,
                                      .settings = r->s,
@@ -423,16 +546,16 @@ int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *
         return report("out of memory");
     *r = (run){.s = s, .model = model, .plan = plan, .results = results};
     int code = prepare(r);
-    for (; !code && r->at < plan->n; r->at++)
-        if (!results->rows[r->at])
-            code = next_cell(r);
     if (!code)
+        code = make_cells(r);
+    if (!code && !ranks_index())
         code = sweep_results_write(r->csv, results); /* also if nothing was missing: names may be new */
-    if (!code && !s->keep && !r->failed && !name_file(r->path, s->output, "cache", "", ""))
+    if (!code && !ranks_index() && !s->keep && !r->failed && !name_file(r->path, s->output, "cache", "", ""))
         nftw(r->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (!code && r->failed)
         code = EXIT_FAILURE;
     *made = r->made;
+    ranks_listen(NULL, NULL);
     sweep_measure_close(r->measure);
     free(r->reference);
     free(r->images);
