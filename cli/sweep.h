@@ -82,8 +82,14 @@ double sweep_row_value(const sweep_results *results, const char *const *row, con
 char *sweep_row_pack(const sweep_results *results, const char *const *row);
 const char **sweep_row_unpack(sweep_results *results, const char *text);
 
-/* sweep_share.c: the rank that makes each cell whose row is missing; in the arena of results.  NULL: out of memory. */
-int *sweep_share(const sweep_plan *plan, const sweep_results *results);
+/* sweep_share.c: who makes the cells whose rows are missing. */
+typedef struct sweep_shares {
+    const int *rank;   /* of each cell */
+    const bool *split; /* its calibration is that of several ranks' cells, made before all cells */
+} sweep_shares;
+
+/* In the arena of results.  0, or 1 after a line. */
+int sweep_share(const sweep_plan *plan, const sweep_results *results, sweep_shares *shares);
 
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */
 typedef struct sweep_measure sweep_measure;

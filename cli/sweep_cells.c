@@ -38,9 +38,9 @@ typedef struct run {
     double reference_seconds;
     char calibration[PATH_MAX], quantized[PATH_MAX], picture[PATH_MAX], csv[PATH_MAX], path[PATH_MAX];
     int made, failed;
-    const int *rank; /* that makes each cell */
-    bool together;   /* all ranks draw the same images, each its share */
-    int told;        /* exit code of what came of another rank's word */
+    sweep_shares shares;
+    bool together; /* all ranks draw the same images, each its share */
+    int told;      /* exit code of what came of another rank's word */
 } run;
 
 static int on_progress(void *user, int64_t done, int64_t total)
@@ -224,6 +224,11 @@ static ht_status take_reference(run *r, const sweep_cell *c)
 
 /* ---- calibration and quantization ---- */
 
+static ht_status name_calibration(run *r, const sweep_cell *c)
+{
+    return name_file(r->calibration, r->s->output, "cache/calib-", c->calibration, ".safetensors");
+}
+
 static ht_status calibrate(run *r, const sweep_cell *c)
 {
     ht_calibrate_options options = c->calibrate.options;
@@ -243,7 +248,7 @@ static ht_status calibrate(run *r, const sweep_cell *c)
 static ht_status quantize(run *r, const sweep_cell *c)
 {
     ht_quantize_options options = c->quantize.options;
-    ht_status status = name_file(r->calibration, r->s->output, "cache/calib-", c->calibration, ".safetensors");
+    ht_status status = name_calibration(r, c);
     if (!status)
         status = name_file(r->quantized, r->s->output, "cache/model-", c->quantization, "");
     if (status || drawn_is_model(r->quantized))
@@ -360,7 +365,7 @@ static void remove_with_seconds(const char *path)
 static void tidy(run *r)
 {
     const sweep_cell *cells = r->plan->cells, *c = &cells[r->at];
-    bool calibration = true, quantized = true;
+    bool calibration = !r->shares.split[r->at], quantized = true;
     if (r->s->keep || c->is_float)
         return;
     for (int i = r->at + 1; i < r->plan->n; i++) {
@@ -436,6 +441,11 @@ static void on_word(void *user, const char *text)
 
 /* ---- a cell that cannot be ---- */
 
+static bool ends_sweep(ht_status status)
+{
+    return status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED;
+}
+
 static int interrupted(const run *r)
 {
     report("interrupted: %d cells were made; the same command goes on", r->made);
@@ -446,7 +456,7 @@ static int interrupted(const run *r)
 static int failed(run *r, ht_status status)
 {
     const char *name = r->plan->cells[r->at].name;
-    bool ends = status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED;
+    bool ends = ends_sweep(status);
     if (status == HT_ERR_CANCELLED && interrupt_signal())
         return interrupted(r);
     char *word =
@@ -476,7 +486,25 @@ static int next_cell(run *r)
     return code ? code : r->told;
 }
 
-/* What several ranks need: images of the model of floats, drawn by all, and samples for the error curves, by rank 0. */
+/* This rank's part of the calibrations that cells of several ranks need.  One that cannot be is told of by its cells.
+ */
+static ht_status make_calibrations(run *r)
+{
+    const sweep_cell *cells = r->plan->cells;
+    ht_status status = HT_OK;
+    int n = 0;
+    for (r->at = 0; !ends_sweep(status) && r->at < r->plan->n; r->at++) {
+        bool is_first = !r->results->rows[r->at] && r->shares.split[r->at];
+        for (int i = 0; is_first && i < r->at; i++)
+            is_first = r->results->rows[i] || strcmp(cells[i].calibration, cells[r->at].calibration) != 0;
+        if (is_first && n++ % ranks_count() == ranks_index() && !(status = name_calibration(r, &cells[r->at])))
+            status = calibrate(r, &cells[r->at]);
+    }
+    return ends_sweep(status) ? status : HT_OK;
+}
+
+/* What several ranks need: images of the model of floats, drawn by all, samples for the error curves, by rank 0, and
+ * calibrations. */
 static int make_common(run *r)
 {
     ht_status status = HT_OK;
@@ -490,13 +518,15 @@ static int make_common(run *r)
         errors = errors || !c->is_float;
     }
     r->together = false;
-    r->at = 0;
     r->drawing[0] = '\0'; /* all of them lie in files now */
     if (!status && errors && !ranks_index()) {
         begin(r, "error samples");
         status = sweep_measure_samples(r->measure);
         progress_end(&r->bar);
     }
+    if (!status)
+        status = make_calibrations(r);
+    r->at = 0;
     if (status == HT_ERR_CANCELLED && interrupt_signal())
         return interrupted(r);
     if (status)
@@ -508,7 +538,7 @@ static int make_cells(run *r)
 {
     int code = ranks_count() > 1 ? make_common(r) : 0;
     for (; !code && r->at < r->plan->n; r->at++)
-        if (!r->results->rows[r->at] && r->rank[r->at] == ranks_index())
+        if (!r->results->rows[r->at] && r->shares.rank[r->at] == ranks_index())
             code = next_cell(r);
     if (!code && ranks_told_all())
         code = interrupt_signal() ? interrupted(r) : EXIT_FAILURE;
@@ -526,8 +556,8 @@ static int prepare(run *r)
     }
     if (name_file(r->csv, r->s->output, "results.csv", "", ""))
         return report_failure();
-    if (!(r->rank = sweep_share(r->plan, r->results)))
-        return report("out of memory");
+    if (sweep_share(r->plan, r->results, &r->shares))
+        return EXIT_FAILURE;
     ranks_listen(on_word, r);
     r->bar.quiet = r->s->quiet;
     sweep_measure_options options = {.plan = r->plan,
