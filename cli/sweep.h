@@ -91,6 +91,31 @@ typedef struct sweep_shares {
 /* In the arena of results.  0, or 1 after a line. */
 int sweep_share(const sweep_plan *plan, const sweep_results *results, sweep_shares *shares);
 
+/* sweep_images.c: what models draw. */
+typedef struct sweep_images {
+    const sweep_settings *settings;
+    ht_model *model; /* of floats */
+    ht_progress progress;
+    void *user;
+    bool together;           /* all ranks draw the same images, each its share */
+    char drawing[SWEEP_KEY]; /* of the reference images at hand */
+    char path[PATH_MAX];     /* their file */
+    int64_t n;
+    int size[3]; /* height, width, channels */
+    size_t count;
+    float *reference, *drawn; /* [n,h,w,c]: of the model of floats, and of the cell at hand */
+    double reference_seconds;
+} sweep_images;
+
+/* Room for the images of a cell, and those of the model of floats, if they are at hand or in a file. */
+ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const char *key, bool *found);
+/* Draw the latter, after a find in vain, and write the file.  Drawn together, all are in the file
+ * and with rank 0. */
+ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key);
+/* Draw with any model, into images [n,h,w,c]. */
+ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds);
+void sweep_images_close(sweep_images *m); /* zeroed is allowed */
+
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */
 typedef struct sweep_measure sweep_measure;
 

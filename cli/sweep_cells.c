@@ -20,7 +20,6 @@
 #include "cli/sweep.h"
 #include "cli/text.h"
 #include "core/file.h"
-#include "core/safetensors.h"
 
 typedef struct run {
     const sweep_settings *s;
@@ -30,17 +29,12 @@ typedef struct run {
     sweep_measure *measure;
     progress bar;
     char label[64];
-    int at;                  /* the cell at hand */
-    char drawing[SWEEP_KEY]; /* of the reference images at hand */
-    int64_t n;
-    int size[3];               /* height, width, channels */
-    float *reference, *images; /* [n,h,w,c] */
-    double reference_seconds;
+    int at; /* the cell at hand */
+    sweep_images images;
     char calibration[PATH_MAX], quantized[PATH_MAX], picture[PATH_MAX], csv[PATH_MAX], path[PATH_MAX];
     int made, failed;
     sweep_shares shares;
-    bool together; /* all ranks draw the same images, each its share */
-    int told;      /* exit code of what came of another rank's word */
+    int told; /* exit code of what came of another rank's word */
 } run;
 
 static int on_progress(void *user, int64_t done, int64_t total)
@@ -89,136 +83,16 @@ static double read_seconds(const char *path)
     return seconds;
 }
 
-/* ---- drawing ---- */
-
-/* All images, or this rank's share, which rank 0 gathers. */
-static ht_status sample(const run *r, ht_session *session, ht_sample_options *options, const sample_settings *s,
-                        float *images)
-{
-    int64_t first = 0, n = r->together ? ranks_share(s->n, &first) : s->n;
-    size_t values = (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2];
-    ht_cond cond = {0};
-    ht_status status = HT_OK;
-    if (options->cond) {
-        cond.class_labels = options->cond->class_labels + first;
-        options->cond = &cond;
-    }
-    if (!options->total && options->rng != HT_RNG_PHILOX)
-        options->total = s->first + s->n;
-    if (n)
-        status = ht_sample(session, options, s->first + first, n, images + (size_t)first * values);
-    if (!status && r->together && ranks_gather(images, s->n, values * sizeof *images))
-        status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
-    return status;
-}
-
-static ht_status draw(run *r, ht_model *model, const sample_settings *s, float *images, double *seconds)
-{
-    ht_session_options how = {.batch = (int)(s->n < r->s->batch ? s->n : r->s->batch),
-                              .threads = (int)r->s->threads,
-                              .height = r->size[0],
-                              .width = r->size[1]};
-    ht_session *session = NULL;
-    float *labels = s->classes.count ? calloc((size_t)s->n, sizeof *labels) : NULL;
-    const ht_cond cond = {.class_labels = labels};
-    for (int64_t i = 0; labels && i < s->n; i++)
-        labels[i] = (float)s->classes.value[(s->first + i) % s->classes.count];
-    ht_sample_options options = {.steps = (int)s->steps,
-                                 .sampler = s->sampler,
-                                 .spacing = s->spacing,
-                                 .eta = s->eta,
-                                 .seed = s->seed,
-                                 .rng = sample_rng(s->rng),
-                                 .total = s->total,
-                                 .cond = labels ? &cond : NULL,
-                                 .progress = on_progress,
-                                 .user = r};
-    ht_status status = ht_session_open(model, &how, &session);
-    double start = seconds_now();
-    if (!status)
-        status = sample(r, session, &options, s, images);
-    *seconds = seconds_now() - start;
-    ht_session_close(session);
-    free(labels);
-    return status;
-}
-
-/* The images that lie in a file; false: there are none of this size. */
-static bool read_images(run *r, const char *path, size_t count)
-{
-    ht_safetensors *file;
-    if (access(path, R_OK) || ht_safetensors_open(path, &file))
-        return false;
-    const ht_tensor *t = ht_safetensors_find(file, "images");
-    const char *seconds = ht_safetensors_metadata(file, "seconds");
-    bool found = t && t->dtype == HT_F32 && t->count == count;
-    if (found)
-        memcpy(r->reference, t->data, t->bytes);
-    r->reference_seconds = seconds ? strtod(seconds, NULL) : NAN;
-    ht_safetensors_close(file);
-    return found;
-}
-
-static ht_status write_images(run *r, const char *path, size_t count)
-{
-    char seconds[32];
-    snprintf(seconds, sizeof seconds, "%.3f", r->reference_seconds);
-    ht_tensor t = {.name = "images",
-                   .dtype = HT_F32,
-                   .ndim = 4,
-                   .shape = {r->n, r->size[0], r->size[1], r->size[2]},
-                   .data = r->reference,
-                   .count = count,
-                   .bytes = count * sizeof(float)};
-    return ht_safetensors_write(path, &t, 1, &(ht_metadata){"seconds", seconds}, 1);
-}
-
-static ht_status find_size(run *r, const sample_settings *s)
-{
-    ht_session *session;
-    ht_session_info info;
-    ht_model_info model;
-    ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)r->s->threads};
-    ht_status status = ht_session_open(r->model, &how, &session);
-    if (status)
-        return status;
-    ht_session_get_info(session, &info);
-    ht_model_get_info(r->model, &model);
-    ht_session_close(session);
-    r->size[0] = info.height;
-    r->size[1] = info.width;
-    r->size[2] = model.in_channels;
-    return HT_OK;
-}
-
 /* What the model of floats draws, once for all cells of the same noise. */
 static ht_status take_reference(run *r, const sweep_cell *c)
 {
-    size_t count;
-    if (!strcmp(r->drawing, c->drawing))
-        return HT_OK;
-    r->drawing[0] = '\0';
-    ht_status status = find_size(r, &c->sample);
-    if (status)
-        return status;
-    r->n = c->sample.n;
-    free(r->reference);
-    free(r->images);
-    r->reference = r->images = NULL;
-    if (!ht_mul_size((size_t)r->n, (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2], &count) ||
-        !(r->reference = calloc(count, sizeof(float))) || !(r->images = calloc(count, sizeof(float))))
-        return ht_fail(HT_ERR_MEMORY, "out of memory for twice %" PRId64 " images", r->n);
-    char path[PATH_MAX];
-    status = name_file(path, r->s->output, "float-", c->drawing, ".safetensors");
-    if (!status && !read_images(r, path, count)) {
+    bool found;
+    ht_status status = sweep_images_find(&r->images, &c->sample, c->drawing, &found);
+    if (!status && !found) {
         begin(r, "drawing with floats");
-        status = draw(r, r->model, &c->sample, r->reference, &r->reference_seconds);
-        if (!status && !ranks_index())
-            status = write_images(r, path, count);
+        status = sweep_images_make(&r->images, &c->sample, c->drawing);
         progress_end(&r->bar);
     }
-    if (!status)
-        memcpy(r->drawing, c->drawing, SWEEP_KEY);
     return status;
 }
 
@@ -274,7 +148,8 @@ static ht_status measure(run *r, const sweep_cell *c, ht_model *model, double se
 {
     ht_model_info info;
     begin(r, "measuring");
-    ht_status status = sweep_measure_images(r->measure, r->n, r->size, r->reference, r->images, r->results, row);
+    ht_status status = sweep_measure_images(r->measure, r->images.n, r->images.size, r->images.reference,
+                                            r->images.drawn, r->results, row);
     if (!status && !c->is_float)
         status = sweep_measure_error(r->measure, model, r->results, row);
     progress_end(&r->bar);
@@ -292,14 +167,16 @@ static ht_status measure(run *r, const sweep_cell *c, ht_model *model, double se
 /* The first images of a cell in a row, for the page. */
 static ht_status save_picture(run *r, const sweep_cell *c)
 {
-    int64_t n = r->n < SWEEP_SHOWN ? r->n : SWEEP_SHOWN;
+    int64_t n = r->images.n < SWEEP_SHOWN ? r->images.n : SWEEP_SHOWN;
     ht_status status = name_file(r->path, r->s->output, "images/", c->id, ".png");
     if (!status)
-        status = ht_image_save_grid(r->path, r->images, n, r->size[0], r->size[1], r->size[2], (int)n, c->name);
+        status = ht_image_save_grid(r->path, r->images.drawn, n, r->images.size[0], r->images.size[1],
+                                    r->images.size[2], (int)n, c->name);
     if (!status)
         status = name_file(r->path, r->s->output, "images/", c->drawing, ".png");
     if (!status && access(r->path, R_OK))
-        status = ht_image_save_grid(r->path, r->reference, n, r->size[0], r->size[1], r->size[2], (int)n, "floats");
+        status = ht_image_save_grid(r->path, r->images.reference, n, r->images.size[0], r->images.size[1],
+                                    r->images.size[2], (int)n, "floats");
     return status;
 }
 
@@ -313,12 +190,11 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
     if (!status && !c->is_float)
         status = ht_model_open(r->quantized, NULL, &made);
     if (!status && c->is_float) {
-        seconds = r->reference_seconds;
-        memcpy(r->images, r->reference,
-               (size_t)r->n * (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2] * sizeof(float));
+        seconds = r->images.reference_seconds;
+        memcpy(r->images.drawn, r->images.reference, r->images.count * sizeof(float));
     } else if (!status) {
         begin(r, "drawing");
-        status = draw(r, made, &c->sample, r->images, &seconds);
+        status = sweep_images_draw(&r->images, made, &c->sample, r->images.drawn, &seconds);
         progress_end(&r->bar);
     }
     if (!status)
@@ -509,7 +385,7 @@ static int make_common(run *r)
 {
     ht_status status = HT_OK;
     bool errors = false;
-    r->together = true;
+    r->images.together = true;
     for (r->at = 0; !status && r->at < r->plan->n; r->at++) {
         const sweep_cell *c = &r->plan->cells[r->at];
         if (r->results->rows[r->at])
@@ -517,8 +393,8 @@ static int make_common(run *r)
         status = take_reference(r, c);
         errors = errors || !c->is_float;
     }
-    r->together = false;
-    r->drawing[0] = '\0'; /* all of them lie in files now */
+    r->images.together = false;
+    r->images.drawing[0] = '\0'; /* all of them lie in files now */
     if (!status && errors && !ranks_index()) {
         begin(r, "error samples");
         status = sweep_measure_samples(r->measure);
@@ -575,6 +451,7 @@ int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *
     if (!r)
         return report("out of memory");
     *r = (run){.s = s, .model = model, .plan = plan, .results = results};
+    r->images = (sweep_images){.settings = s, .model = model, .progress = on_progress, .user = r};
     int code = prepare(r);
     if (!code)
         code = make_cells(r);
@@ -587,8 +464,7 @@ int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *
     *made = r->made;
     ranks_listen(NULL, NULL);
     sweep_measure_close(r->measure);
-    free(r->reference);
-    free(r->images);
+    sweep_images_close(&r->images);
     free(r);
     return code;
 }
