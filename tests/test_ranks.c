@@ -84,7 +84,8 @@ static void pictures_have_the_same_bytes_with_any_number_of_processes(void **sta
     scratch *s = *state;
     const char *alone = in_scratch(s, "alone.png"), *made = in_scratch(s, "made.png");
 #define DRAWN                                                                                                          \
-    "sample", MODEL, "-n", "5", "--first", "2", "--steps", "3", "--rng", "torch-cpu", "--eta", "0.5", "-q", "-o"
+    "sample", MODEL, "-n", "5", "--first", "2", "--steps", "3", "--rng", "torch-cpu", "--eta", "0.5", "--threads",     \
+        "1", "-q", "-o"
     assert_worked(s, run(s, DRAWN, alone));
     for (int i = 0; i < 2; i++) {
         assert_worked(s, ranks(s, numbers[i], DRAWN, made));
@@ -102,7 +103,7 @@ static void a_folder_has_the_same_files_with_any_number_of_processes(void **stat
     scratch *s = *state;
     const char *alone = in_scratch(s, "alone"), *made = in_scratch(s, "made");
     assert_int_equal(mkdir(alone, 0777), 0);
-    assert_worked(s, run(s, "sample", MODEL, "-n", "5", "--steps", "3", "-q", "-o", alone));
+    assert_worked(s, run(s, "sample", MODEL, "-n", "5", "--steps", "3", "--threads", "1", "-q", "-o", alone));
     for (int i = 0; i < 2; i++) {
         assert_int_equal(mkdir(made, 0777), 0);
         assert_worked(s, ranks(s, numbers[i], "sample", MODEL, "-n", "5", "--steps", "3", "--json", "-o", made));
@@ -145,10 +146,11 @@ static void metrics_are_the_same_with_any_number_of_processes(void **state)
     scratch *s = *state;
     const char *set = in_scratch(s, "set");
     assert_int_equal(mkdir(set, 0777), 0);
-    assert_worked(s, run(s, "sample", MODEL, "-n", "70", "--steps", "1", "--seed", "9", "-q", "-o", set));
+    assert_worked(
+        s, run(s, "sample", MODEL, "-n", "66", "--steps", "1", "--threads", "1", "--seed", "9", "-q", "-o", set));
 #define MEASURED                                                                                                       \
-    "fid", MODEL, set, "-n", "70", "--steps", "2", "--features", "resnet18_w24", "--resize", "bilinear", "--metrics",  \
-        "fid,kid,is,pr,psnr,distance", "--kid-size", "50", "--json", "-q"
+    "fid", MODEL, set, "-n", "66", "--steps", "1", "--threads", "1", "--features", "resnet18_w24", "--resize",         \
+        "bilinear", "--metrics", "fid,kid,is,pr,psnr,distance", "--kid-size", "50", "--json", "-q"
     assert_worked(s, run(s, MEASURED));
     char *alone = metrics_of(s);
     for (int i = 0; i < 2; i++) {
@@ -166,14 +168,16 @@ static void bad_pictures_are_told_of_as_by_one_process(void **state)
     const char *set = in_scratch(s, "set");
     char alone[sizeof s->err], name[16];
     assert_int_equal(mkdir(set, 0777), 0);
-    for (int i = 0; i < 70; i++) {
+    for (int i = 0; i < 66; i++) {
         snprintf(name, sizeof name, "%05d.png", i);
-        if (i == 3 || i == 40 || i == 66)
+        if (i == 3 || i == 40 || i == 65)
             put(under(s, set, name), "no picture");
         else
             assert_int_equal(write_drawn(under(s, set, name), (unsigned)i, 8, 8, 3), 0);
     }
-#define SKIPPED "fid", set, set, "--features", "resnet18_w24", "--resize", "bilinear", "--skip-bad", "--save-stats"
+#define SKIPPED                                                                                                        \
+    "fid", set, set, "--features", "resnet18_w24", "--resize", "bilinear", "--threads", "1", "--skip-bad",             \
+        "--save-stats"
     assert_int_equal(run(s, SKIPPED), 0);
     memcpy(alone, s->err, sizeof alone);
     assert_int_equal(ranks(s, "3", SKIPPED), 0);
@@ -181,7 +185,7 @@ static void bad_pictures_are_told_of_as_by_one_process(void **state)
     assert_int_equal(count_files(s->folder), 2);
     int code = ranks(s, "2", "fid", set, set, "--features", "resnet18_w24", "--resize", "bilinear");
     assert_refused(s, code, 1);
-    assert_non_null(strstr(s->err, "3 of 70 pictures cannot be read; the first: "));
+    assert_non_null(strstr(s->err, "3 of 66 pictures cannot be read; the first: "));
 }
 
 /* ---- sweep ---- */
@@ -200,10 +204,10 @@ static void a_sweep_has_the_same_rows_with_any_number_of_processes(void **state)
     scratch *s = *state;
     const char *file = in_scratch(s, "sweep.json"), *alone = in_scratch(s, "alone"), *made = in_scratch(s, "made");
     put(file, SWEEP);
-    assert_worked(s, run(s, "sweep", MODEL, file, "-q", "-o", alone));
+    assert_worked(s, run(s, "sweep", MODEL, file, "-q", "--threads", "1", "-o", alone));
     char *want = rows_of(s, alone);
     for (int i = 0; i < 2; i++) {
-        assert_worked(s, ranks(s, numbers[i], "sweep", MODEL, file, "--json", "-o", made));
+        assert_worked(s, ranks(s, numbers[i], "sweep", MODEL, file, "--json", "--threads", "1", "-o", made));
         json_t *o = json_loads(s->out, 0, NULL);
         assert_int_equal(json_array_size(json_object_get(o, "cells")), 6);
         assert_int_equal(json_integer_value(json_object_get(o, "made")), 5);
@@ -245,14 +249,15 @@ static void a_sweep_whose_rank_was_killed_goes_on_with_another_number(void **sta
     const char *file = in_scratch(s, "sweep.json"), *whole = in_scratch(s, "whole"), *killed = in_scratch(s, "killed");
     const char *csv = under(s, killed, "results.csv");
     put(file, SWEEP);
-    assert_worked(s, run(s, "sweep", MODEL, file, "-q", "-o", whole));
-    pid_t child = start_ranks(s, "2", (const char *const[]){"sweep", MODEL, file, "-q", "-o", killed, NULL});
+    assert_worked(s, run(s, "sweep", MODEL, file, "-q", "--threads", "1", "-o", whole));
+    pid_t child =
+        start_ranks(s, "2", (const char *const[]){"sweep", MODEL, file, "-q", "--threads", "1", "-o", killed, NULL});
     wait_for_lines(csv, 2); /* the head and a row */
     kill(a_rank_of(child), SIGKILL);
     assert_true(finish_program(s, child) != 0);
     int before = count_lines(csv);
     assert_true(before >= 2);
-    assert_worked(s, ranks(s, "3", "sweep", MODEL, file, "-q", "-o", killed));
+    assert_worked(s, ranks(s, "3", "sweep", MODEL, file, "-q", "--threads", "1", "-o", killed));
     char *a = rows_of(s, whole), *b = rows_of(s, killed);
     assert_string_equal(a, b);
     free(a);
@@ -266,7 +271,7 @@ static void a_cell_that_cannot_be_is_told_of_by_whatever_rank_has_it(void **stat
     put(file, "{\"sample\":{\"n\":2,\"steps\":2},\"error\":{\"timesteps\":2,\"per-step\":1,\"steps\":2},\"base\":{"
               "\"timesteps\":2,\"per-step\":1,\"calibrate.steps\":2,\"rounding\":\"nearest\"},\"cells\":["
               "{\"name\":\"good\"},{\"name\":\"few\",\"bits\":1},{\"name\":\"fine\",\"scheme\":\"w8a8\"}]}");
-    assert_refused(s, ranks(s, "3", "sweep", MODEL, file, "-q", "-o", out), 1);
+    assert_refused(s, ranks(s, "3", "sweep", MODEL, file, "-q", "--threads", "1", "-o", out), 1);
     assert_non_null(strstr(s->err, "cell \"few\": "));
     assert_int_equal(count_lines(under(s, out, "results.csv")), 3);
 }
