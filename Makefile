@@ -140,7 +140,7 @@ asan:
 
 # Valgrind runs one thread at a time: one processor, and waiting threads sleep.
 valgrind: export OMP_WAIT_POLICY = PASSIVE
-valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes --error-exitcode=99 --leak-check=full \
+valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes --trace-children-skip=*/mpirun --error-exitcode=99 --leak-check=full \
     --show-leak-kinds=definite --errors-for-leak-kinds=definite
 valgrind:
 	@tools/deps.sh valgrind

@@ -16,7 +16,6 @@
 #include "cli/ranks.h"
 #include "cli/settings.h"
 #include "cli/text.h"
-#include "core/error.h"
 
 #define AT(member) .at = offsetof(sample_settings, member)
 
@@ -292,7 +291,7 @@ static ht_status draw_share(const job *j, ht_session *session, const ht_sample_o
     if (n)
         status = ht_sample(session, &options, j->s.first + first, n, images ? images + (size_t)first * image : NULL);
     if (!status && images && ranks_gather(images, j->s.n, image * sizeof *images))
-        status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
+        status = HT_ERR_CANCELLED;
     return status;
 }
 
@@ -301,7 +300,7 @@ static ht_status count_written(job *j)
 {
     int64_t mine = j->written;
     if (ranks_sum(&j->written))
-        return ht_fail(HT_ERR_CANCELLED, "stopped after %" PRId64 " images", mine);
+        return HT_ERR_CANCELLED;
     for (int64_t i = mine; !ranks_index() && i < j->s.n; i++)
         json_array_append_new(j->files, text_json(output_file(&j->out, j->s.first + i)));
     return HT_OK;

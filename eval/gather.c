@@ -2,7 +2,7 @@
  *
  * A chunk of images is loaded, decoded and resized by all threads, then run by all threads, then taken in by one in the
  * order of the images: so no sum depends on threads, and memory is that of a chunk.  Where processes share the source,
- * each makes every so-manieth chunk, and all take in all chunks in order: what has become of the pictures, the bad ones
+ * each makes every N-th chunk, and all take in all chunks in order: what has become of the pictures, the bad ones
  * too, and their features. */
 #include "eval/gather.h"
 

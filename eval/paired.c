@@ -1,5 +1,5 @@
 /* paired.c - metrics of pairs: the pictures of two sources side by side, a chunk at a time.  Means are sums in the
- * order of the pairs, divided once.  Processes that share the source compare every so-manieth chunk each, and all add
+ * order of the pairs, divided once.  Processes that share the source compare every N-th chunk each, and all add
  * up all pairs. */
 #include <math.h>
 #include <stdio.h>
