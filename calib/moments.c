@@ -92,7 +92,7 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
 {
     gatherer a = {.calibration = calibration, .products = products, .options = options, .moments = moments};
     ht_session *session = NULL;
-    ht_session_options how = {.batch = options->batch, .threads = options->threads};
+    ht_session_options how = {.batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
     ht_session_extras extras = {.observe = {.inputs = true, .windows = options->windows}};
     ht_status status = ht_session_open_with(model, &how, &extras, &session);
     if (!status)
