@@ -25,7 +25,7 @@ static ht_status merge(const ht_layer_request *r, int slot, int first, int last,
 static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot, ht_input_table *table)
 {
     const ht_calibration *c = r->calibration;
-    int groups = r->groups && r->groups < c->groups ? r->groups : c->groups;
+    int wanted = r->product->timeless ? 1 : r->groups, groups = wanted && wanted < c->groups ? wanted : c->groups;
     float *timesteps = ht_alloc_array(arena, (size_t)groups, sizeof *timesteps);
     float *step = ht_alloc_array(arena, (size_t)groups, sizeof *step),
           *zero = ht_alloc_array(arena, (size_t)groups, sizeof *zero);
