@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calib/batch.h"
 #include "calib/calibration.h"
 #include "calib/collect.h"
 #include "calib/identity.h"
@@ -179,7 +180,9 @@ static ht_status observe_all(ht_arena *arena, ht_model *model, const ht_calibrat
     ht_session *session = NULL;
     ht_session_options how = {
         .batch = options->batch, .threads = options->threads, .tokens = o->calibration->contexts.tokens};
-    ht_status status = ht_session_open_with(model, &how, &(ht_session_extras){.observe = {.inputs = true}}, &session);
+    ht_session_extras extras = {.observe = {.inputs = true}};
+    how.batch = ht_batch_within(model, &how, &extras);
+    ht_status status = ht_session_open_with(model, &how, &extras, &session);
     if (!status)
         status = list_inputs(arena, session, o);
     if (!status)
