@@ -25,7 +25,7 @@ typedef struct collector {
     int32_t *context;              /* [samples], or NULL */
     int32_t *rows;                 /* [branches * batch]: contexts of a batch */
     float *row_labels, *condition; /* the same: labels; room for what they take */
-    const int64_t *first;   /* by step: the first sample of it */
+    const int64_t *first;          /* by step: the first sample of it */
     float *sample;
     int64_t done, total;
 } collector;

@@ -10,12 +10,12 @@ enum { HT_MOST_CONTEXTS = 1 << 16, HT_CONTEXT_TENSORS = HT_CONDITIONS + 1 };
 
 /* Rows of everything that a model takes as conditions; a sample has the number of one of them. */
 typedef struct ht_contexts {
-    int n;          /* 0: the model takes none, or class labels alone that go round */
-    int negative;   /* the row of no prompt, for guidance; -1: there is none.  All before it are prompts. */
-    int tokens;     /* of encoder_hidden_states; 0: it takes none */
-    const char *prompts; /* what they are of, as the text of a JSON array; NULL: they are of a file */
-    const float *labels; /* [n]: class labels; NULL */
-    int widths[HT_CONDITIONS];        /* of a row, or of one of its tokens */
+    int n;                     /* 0: the model takes none, or class labels alone that go round */
+    int negative;              /* the row of no prompt, for guidance; -1: there is none.  All before it are prompts. */
+    int tokens;                /* of encoder_hidden_states; 0: it takes none */
+    const char *prompts;       /* what they are of, as the text of a JSON array; NULL: they are of a file */
+    const float *labels;       /* [n]: class labels; NULL */
+    int widths[HT_CONDITIONS]; /* of a row, or of one of its tokens */
     const float *rows[HT_CONDITIONS]; /* [n][...], as ht_conditions lists them; NULL: not taken */
 } ht_contexts;
 
@@ -41,7 +41,8 @@ ht_cond ht_contexts_cond(const ht_contexts *contexts, const int32_t *context, in
 
 /* As tensors of a calibration file, HT_CONTEXT_TENSORS at most, and back; context [samples].  model: NULL to look at
  * any.  HT_ERR_FORMAT if what is there is not what the model takes. */
-ht_status ht_contexts_put(ht_arena *arena, const ht_contexts *contexts, const int32_t *context, int64_t samples, ht_tensor *tensors, size_t *n);
+ht_status ht_contexts_put(ht_arena *arena, const ht_contexts *contexts, const int32_t *context, int64_t samples,
+                          ht_tensor *tensors, size_t *n);
 ht_status ht_contexts_read(ht_arena *arena, const ht_safetensors *file, const ht_model *model, int64_t samples,
                            ht_contexts *contexts, const int32_t **context);
 

@@ -24,8 +24,7 @@ ht_status ht_contexts_put(ht_arena *arena, const ht_contexts *c, const int32_t *
 {
     if (!c->n)
         return HT_OK;
-    put(tensors, n,
-        &(ht_tensor){.name = "context", .dtype = HT_I32, .ndim = 1, .shape = {samples}, .data = context});
+    put(tensors, n, &(ht_tensor){.name = "context", .dtype = HT_I32, .ndim = 1, .shape = {samples}, .data = context});
     if (c->labels)
         put(tensors, n,
             &(ht_tensor){
@@ -61,9 +60,8 @@ static ht_status check_shape(const ht_safetensors *file, const ht_tensor *t, con
 {
     int ndim = c->per_token ? 3 : 2;
     if (t->dtype != HT_F32 || t->ndim != ndim || (width && t->shape[ndim - 1] != width) || t->shape[ndim - 1] < 1 ||
-        t->shape[ndim - 1] > HT_MOST_CONTEXTS || t->shape[0] < 1 ||
-        t->shape[0] > HT_MOST_CONTEXTS || (out->n && t->shape[0] != out->n) ||
-        (c->per_token && (t->shape[1] < 1 || t->shape[1] > 65536)))
+        t->shape[ndim - 1] > HT_MOST_CONTEXTS || t->shape[0] < 1 || t->shape[0] > HT_MOST_CONTEXTS ||
+        (out->n && t->shape[0] != out->n) || (c->per_token && (t->shape[1] < 1 || t->shape[1] > 65536)))
         return damaged(file, t->name, "has not the shape that this model and its other contexts ask for");
     out->n = (int)t->shape[0];
     if (c->per_token)

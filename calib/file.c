@@ -113,7 +113,8 @@ static ht_status put_input(ht_arena *arena, const ht_calibration *c, const ht_ob
 ht_status ht_calibration_write(const ht_calibration *c, const char *path)
 {
     ht_arena *arena = ht_arena_create();
-    ht_tensor *tensors = arena ? ht_alloc_array(arena, 3 + HT_CONTEXT_TENSORS + 1 + 2 * (size_t)c->n_inputs, sizeof *tensors) : NULL;
+    ht_tensor *tensors =
+        arena ? ht_alloc_array(arena, 3 + HT_CONTEXT_TENSORS + 1 + 2 * (size_t)c->n_inputs, sizeof *tensors) : NULL;
     ht_metadata metadata[] = {{"format", "halftone"}, {"halftone_calibration", c->settings}, {"model", c->model}};
     size_t n = 0;
     ht_status status = tensors ? put_set(arena, c, tensors, &n) : HT_ERR_MEMORY;

@@ -35,7 +35,7 @@ ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_vi
     float *out = malloc((size_t)batch * pixels * (size_t)model->info.out_channels * sizeof *out),
           *room = malloc(ht_contexts_room(&c->contexts, batch) * sizeof *room);
     ht_status status = out && room ? ht_session_set_timesteps(session, c->groups, c->timesteps)
-                           : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
+                                   : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
     int64_t first = 0;
     for (int g = 0; !status && g < c->groups; first += c->counts[g++])
         for (int at = 0; !status && at < c->counts[g]; at += batch) {

@@ -24,7 +24,8 @@ bool ht_quantizer_may_widen(const ht_quantizer *q, int i)
            strcmp(q->scheme.low.name, q->scheme.wide.name) != 0;
 }
 
-/* Weights of a layer beyond which scales beside those found are not tried: that takes seven times as long, for 0.3 dB. */
+/* Weights of a layer beyond which scales beside those found are not tried: that takes seven times as long, for 0.3 dB.
+ */
 enum { MOST_TRIED = 1 << 22 };
 
 /* A thread at work: callbacks come from the caller's own. */

@@ -104,12 +104,8 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
                                   const ht_products *products, const int *list, int n,
                                   const ht_input_moments_options *options, ht_input_moments *moments)
 {
-    gatherer a = {.calibration = calibration,
-                  .products = products,
-                  .list = list,
-                  .n = n,
-                  .options = options,
-                  .moments = moments};
+    gatherer a = {
+        .calibration = calibration, .products = products, .list = list, .n = n, .options = options, .moments = moments};
     const ht_tensor **only = ht_alloc_array(arena, (size_t)n + 1, sizeof(ht_tensor *));
     ht_session *session = NULL;
     bool once = false;
@@ -119,7 +115,8 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
         only[i] = products->product[list[i]].weight;
         once |= ht_product_is_temporal(&products->product[list[i]]);
     }
-    ht_session_options how = {.batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
+    ht_session_options how = {
+        .batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
     ht_session_extras extras = {
         .observe = {.windows = options->windows, .most = HT_MOST_WINDOW, .only = only, .n_only = n}};
     how.batch = ht_batch_within(model, &how, &extras);

@@ -26,9 +26,9 @@ typedef struct ht_input_moments_options {
     void *user;
 } ht_input_moments_options;
 
-/* Of the n products of list: moments[products->n], h in the arena.  What depends on the timestep alone is seen once a timestep: with its finite
- * set of inputs, rounding against H is the reconstruction of the temporal information block (TIAR of Temporal Feature
- * Matters, arXiv:2407.19547) in closed form. */
+/* Of the n products of list: moments[products->n], h in the arena.  What depends on the timestep alone is seen once a
+ * timestep: with its finite set of inputs, rounding against H is the reconstruction of the temporal information block
+ * (TIAR of Temporal Feature Matters, arXiv:2407.19547) in closed form. */
 ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_calibration *calibration,
                                   const ht_products *products, const int *list, int n,
                                   const ht_input_moments_options *options, ht_input_moments *moments);

@@ -138,7 +138,8 @@ static ht_status run_encoder(ht_arena *arena, const ht_clip *m, const int32_t *i
     out[e->output] = e->hidden = ht_alloc_array(arena, (size_t)rows * each, sizeof(float));
     out[HT_CLIP_TEXT_EMBEDS] = e->pooled =
         ht_alloc_array(arena, (size_t)rows * (size_t)e->pooled_width + 1, sizeof(float));
-    ht_status status = e->hidden && e->pooled ? ht_clip_encoder_open(m, &ht_cpu_backend, &how, &encoder) : HT_ERR_MEMORY;
+    ht_status status =
+        e->hidden && e->pooled ? ht_clip_encoder_open(m, &ht_cpu_backend, &how, &encoder) : HT_ERR_MEMORY;
     if (!status)
         status = ht_clip_encoder_run(encoder, ids, rows, out);
     ht_clip_encoder_close(encoder);
@@ -242,9 +243,10 @@ static ht_status make_time_ids(ht_arena *arena, const ht_model *model, int rows,
 
 static ht_status refuse(const ht_model *model, const char *what)
 {
-    return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes %s, which cannot be made of prompts here; give %s", model->path,
-                   what, model->index ? "a file that has some (conditions)"
-                                      : "the folder of the whole pipeline, or a file that has some (conditions)");
+    return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes %s, which cannot be made of prompts here; give %s",
+                   model->path, what,
+                   model->index ? "a file that has some (conditions)"
+                                : "the folder of the whole pipeline, or a file that has some (conditions)");
 }
 
 static ht_status check_pipeline(const ht_model *model)
@@ -280,8 +282,8 @@ static ht_status fill(ht_arena *arena, const ht_model *model, const encoding *e,
     const encoding *last = &e[n - 1];
     int width = e[0].width + (n > 1 ? e[1].width : 0);
     if (width != info->cross_attention_dim || (n > 1 && e[0].tokens != e[1].tokens))
-        return ht_fail(HT_ERR_SHAPE, "%s: its text encoders make %d numbers a token; the denoiser takes %d", model->path,
-                       width, info->cross_attention_dim);
+        return ht_fail(HT_ERR_SHAPE, "%s: its text encoders make %d numbers a token; the denoiser takes %d",
+                       model->path, width, info->cross_attention_dim);
     if (pooled && last->pooled_width != info->text_embed_dim)
         return ht_fail(HT_ERR_SHAPE, "%s: its text encoder makes text_embeds of %d numbers; the denoiser takes %d",
                        model->path, last->pooled_width, info->text_embed_dim);

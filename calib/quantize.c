@@ -82,8 +82,12 @@ static ht_status take_options(ht_quantizer *q, const ht_quantize_options *given)
 static ht_status calibrate(ht_quantizer *q)
 {
     const ht_quantize_options *o = q->options;
-    ht_calibrate_options how = {
-        .prompts = o->prompts, .seed = o->seed, .batch = o->batch, .threads = o->threads, .progress = on_calibrate, .user = q};
+    ht_calibrate_options how = {.prompts = o->prompts,
+                                .seed = o->seed,
+                                .batch = o->batch,
+                                .threads = o->threads,
+                                .progress = on_calibrate,
+                                .user = q};
     ht_status status = o->calibration ? ht_calibration_read(q->arena, q->model, o->calibration, &q->calibration)
                                       : ht_calibration_make(q->arena, q->model, &how, &q->calibration);
     q->before += HT_SHARE_CALIBRATE;

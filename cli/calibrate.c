@@ -99,10 +99,11 @@ const command calibrate_command = {
         "Runs the model's own sampler, takes x_t at the chosen timesteps, and counts what values every layer's "
         "inputs have there.\nThe same settings give the same file.  `sample` and `timestep` in it can be "
         "given to halftone predict.",
-    .examples = "halftone calibrate models/cifar10 -o calib.safetensors\n"
-                "halftone calibrate models/cifar10 --distribution normal -n 32 --seed 1 -o calib.safetensors\n"
-                "halftone calibrate stable-diffusion-v1-5 --prompts captions.txt --timesteps 10 -n 4 -o calib.safetensors\n"
-                "halftone info calib.safetensors",
+    .examples =
+        "halftone calibrate models/cifar10 -o calib.safetensors\n"
+        "halftone calibrate models/cifar10 --distribution normal -n 32 --seed 1 -o calib.safetensors\n"
+        "halftone calibrate stable-diffusion-v1-5 --prompts captions.txt --timesteps 10 -n 4 -o calib.safetensors\n"
+        "halftone info calib.safetensors",
     .options = calibrate_options,
     .settings_size = sizeof(calibrate_settings),
     .run = run_calibrate};

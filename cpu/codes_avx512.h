@@ -44,6 +44,5 @@ static inline vf vf_from_f16(const uint16_t *p)
 /* The upper half of a float. */
 static inline vf vf_from_bf16(const uint16_t *p)
 {
-    return _mm512_castsi512_ps(
-        _mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
 }

@@ -22,7 +22,8 @@ static ht_attrs window_of(const ht_graph *g, const ht_op *op, int windows)
 
 static void add_gram(ht_graph *g, const ht_op *op, int windows)
 {
-    ht_op gram = {.in = {[HT_IN_X] = op->in[HT_IN_X], [HT_IN_X2] = op->in[HT_IN_X2]}, .attrs = window_of(g, op, windows)};
+    ht_op gram = {.in = {[HT_IN_X] = op->in[HT_IN_X], [HT_IN_X2] = op->in[HT_IN_X2]},
+                  .attrs = window_of(g, op, windows)};
     ht_value *v = ht_name(g, ht_graph_add_op(g, HT_OP_gram, &gram), "%s.gram", op->in[HT_IN_WEIGHT]->name);
     if (v)
         v->tapped = true;

@@ -82,7 +82,7 @@ typedef struct ht_round_error {
 /* Scales, zero points and codes of the whole weight, into the buffers of q.
  *
  * moments: float32 [in][in], symmetric, E[x x^T] times any positive factor; an input that is always 0 has a row and a
- * column of zeros.  With moments_block, [block][block]: what a 3x3 convolution of many channels sees, tap by tap.  NULL:
+ * column of zeros.  With moments_block, [block][block]: what a 3x3 convolution of many channels sees, tap by tap. NULL:
  * as if inputs were independent and alike (the identity).  error may be NULL.
  *
  * HT_ERR_ARGUMENT, naming the layer, for an option out of range, for weights as ht_format_scales, and for moments that

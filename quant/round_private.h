@@ -11,8 +11,8 @@ enum { HT_ROUND_ROWS = 16, HT_ROUND_DEPTH = 64 };
 typedef struct ht_round_problem {
     const ht_format *format;
     const ht_matrix *matrix;
-    const float *moments; /* [span][span], of every `span` inputs by themselves */
-    size_t span;          /* divides in; all inputs unless moments_block was given */
+    const float *moments;     /* [span][span], of every `span` inputs by themselves */
+    size_t span;              /* divides in; all inputs unless moments_block was given */
     ht_round_options options; /* defaults filled in */
     size_t in, blocks, block; /* block: inputs that share a scale */
     float tensor_scale;

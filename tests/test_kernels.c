@@ -263,7 +263,7 @@ static void scene_attention(scene *s)
              (long long)d);
     ht_output_value(s->graph,
                     tq == tk && draw(0, 2) ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
-                             : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
+                                           : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
                     "y");
 }
 
@@ -540,8 +540,9 @@ static void pools_equal_scalar(void **state)
 static void gradients_equal_scalar(void **state)
 {
     (void)state;
-    static const ht_op_kind kinds[] = {HT_OP_conv2d_by, HT_OP_conv2d_dx, HT_OP_conv2d_dw, HT_OP_silu_dx,
-                                       HT_OP_layer_norm_dx, HT_OP_geglu_dx, HT_OP_scores,    HT_OP_mix,       HT_OP_mix_t,     HT_OP_softmax};
+    static const ht_op_kind kinds[] = {HT_OP_conv2d_by,     HT_OP_conv2d_dx, HT_OP_conv2d_dw, HT_OP_silu_dx,
+                                       HT_OP_layer_norm_dx, HT_OP_geglu_dx,  HT_OP_scores,    HT_OP_mix,
+                                       HT_OP_mix_t,         HT_OP_softmax};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         check(kinds[i]);
 }

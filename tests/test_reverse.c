@@ -368,7 +368,8 @@ static ht_value *transformer(ht_graph *g, ht_value *x, ht_value *k, ht_value *v)
     ht_norm_weights norm1 = {TENSOR("t.norm1.weight", C), TENSOR("b", C)};
     ht_norm_weights norm2 = {TENSOR("t.norm2.weight", C), TENSOR("b", C)};
     ht_linear_weights q = linear("t.to_q.weight", C, C), out = linear("t.to_out.0.weight", C, C),
-                      in = linear("t.ff_in.weight", C, (int64_t)8 * C), back = linear("t.ff_out.weight", (int64_t)4 * C, C);
+                      in = linear("t.ff_in.weight", C, (int64_t)8 * C),
+                      back = linear("t.ff_out.weight", (int64_t)4 * C, C);
     ht_value *h = ht_linear(g, ht_layer_norm(g, x, &norm1, 1e-5f), &q);
     x = ht_add(g, ht_linear(g, ht_attention(g, h, k, v, 2, 0.5f), &out), x);
     h = ht_geglu(g, ht_linear(g, ht_layer_norm(g, x, &norm2, 1e-5f), &in));
