@@ -106,6 +106,9 @@ static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])
  * mean)^2 likewise, chains of fmaf, r = 1 / sqrt(q / n + eps); y = fmaf((x - mean) r, weight, bias).  All in float32.
  */
 
+/* The sum of a row's (x - mean)^2, or of x if mean is NULL, in that order. */
+float ht_row_sum(const float *x, int64_t n, const float *mean);
+
 /* p[j] = exp(p[j] - max p); their sum in that order. */
 float ht_softmax_sum(float *p, int64_t n);
 

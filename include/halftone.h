@@ -271,6 +271,13 @@ typedef struct ht_calibrate_options {
                                  "all", "one"; NULL: "uniform" */
     int timesteps;            /* how many of them; 0 means 20 */
     int per_step;             /* samples each; 0 means 16 */
+    const char *prompts;      /* of models that a pipeline's text encoders serve: a file of prompts, one a line, that go
+                                 round the trajectories; NULL: a few of our own */
+    const char *conditions;   /* instead of prompts: a safetensors file of what the model takes besides x and t, as
+                                 ht_predict_file names it, [n,...] each; negative_encoder_hidden_states and the like are
+                                 of no prompt, for guidance */
+    double guidance;          /* of trajectories with prompts, whose samples are half of the branch without: 1 for none,
+                                 0 means 7.5 */
     uint64_t seed;            /* of trajectories; never those that ht_sample draws from the same seed */
     int batch, threads;       /* evaluated at once; 0 means 16 */
     ht_progress progress;     /* of model evaluations; may be NULL */
@@ -312,6 +319,7 @@ typedef struct ht_quantize_options {
     int blocks;           /* iterations of block reconstruction after rounding; 0: none */
     uint64_t seed;
     const char *calibration; /* a file of ht_calibrate; NULL: calibrate with its defaults and this seed */
+    const char *prompts;     /* for that: as in ht_calibrate_options */
     int batch, threads;
     ht_progress progress; /* done of total, in thousandths of all work; may be NULL */
     void *user;
