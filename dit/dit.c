@@ -98,6 +98,7 @@ static void dit_info(const void *model, ht_denoiser_info *info)
                                .height = c->body.sample_size,
                                .width = c->body.sample_size,
                                .size_multiple = c->body.patch_size,
+                               .hidden_states = true,
                                .num_classes = c->num_embeds_ada_norm + 1,
                                .null_class = true};
 }

@@ -102,6 +102,7 @@ static void pixart_info(const void *model, ht_denoiser_info *info)
                            .height = c->body.sample_size,
                            .width = c->body.sample_size,
                            .size_multiple = c->body.patch_size,
+                           .hidden_states = true,
                            .cross_attention_dim = c->caption_channels ? c->caption_channels : c->cross_attention_dim,
                            .attention_mask = 1,
                            .resolution = c->use_additional_conditions ? HT_PIXART_RESOLUTION : 0,

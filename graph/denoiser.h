@@ -15,6 +15,7 @@ typedef struct ht_denoiser_info {
     int num_classes;     /* class labels are 0 .. num_classes-1; 0: none */
     bool class_timestep; /* class labels are numbers, embedded like a timestep */
     bool null_class;     /* the last class label stands for no class */
+    bool hidden_states;  /* its code calls a sample hidden_states, or x, and t and y the timestep and class label */
     /* Lengths of what it takes as vectors; 0: it does not. */
     int class_embed_dim;     /* class_embeddings, one an image */
     int cross_attention_dim; /* encoder_hidden_states, one a token */

@@ -78,11 +78,11 @@ ht_status ht_read_images(const ht_input_file *f, const char *name, int channels,
     return HT_OK;
 }
 
-/* The name by which a file has an argument: of what others call it too, the first that is there. */
+/* The name by which a file has an argument: of those that a transformer's code has, the first that is there. */
 static const char *name_in(const request *r, const char *const *names)
 {
     const char *const *name = names;
-    while (*name && !ht_safetensors_find(r->in.tensors, *name))
+    while (r->model->info.hidden_states && *name && !ht_safetensors_find(r->in.tensors, *name))
         name++;
     return *name ? *name : names[0];
 }
@@ -154,8 +154,10 @@ static ht_status read_condition(request *r, const ht_condition *c, int width)
     if (status)
         return status;
     if (c->per_token && !is_of_tokens(r, t, width))
-        return ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens%s%.0d]", r->in.path, c->argument,
-                       (long long)r->sample.n, width > 1 ? "," : "", width > 1 ? width : 0);
+        return width > 1 ? ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->in.path, c->argument,
+                                   (long long)r->sample.n, width)
+                         : ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens], as many as of encoder_hidden_states",
+                                   r->in.path, c->argument, (long long)r->sample.n);
     if (!c->per_token && t->count != (size_t)(r->sample.n * width))
         return ht_fail(HT_ERR_SHAPE, "%s: %s must have %d numbers for each of %lld images", r->in.path, c->argument,
                        width, (long long)r->sample.n);
