@@ -221,13 +221,14 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
-/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection) are no denoisers and are not opened.  1 if the folder, or
- * its folder `component` (NULL: itself), has a config.json of one, else 0. */
+/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel) are no denoisers and are not opened.  1 if
+ * the folder, or its folder `component` (NULL: itself), has a config.json of one, else 0. */
 int ht_is_text_encoder(const char *path, const char *component);
 
 /* One evaluation of such a folder: reads `input_ids` [n,tokens] (whole numbers of any dtype) from the file `in`, writes
  * `last_hidden_state`, `hidden_states.-2`, `hidden_states.-2.final_layer_norm`, and `text_embeds` if the model has a
- * projection, else `pooler_output`.  Of options batch (0: n), threads, backend and isa count. */
+ * projection, else `pooler_output`.  Of T5's encoder `attention_mask` of the same shape is read too, if it is there,
+ * and `last_hidden_state` alone is written.  Of options batch (0: n), threads, backend and isa count. */
 ht_status ht_predict_text_file(const char *path, const char *component, const ht_session_options *options,
                                const char *in, const char *out, ht_progress progress, void *user);
 
