@@ -247,15 +247,23 @@ typedef int (*ht_deliver)(void *user, int64_t index, const float *image);
 
 typedef struct ht_sample_options {
     int steps; /* 0 means 50; negative or more than the schedule has is an error; "uniform" can take a few more */
-    const char *sampler; /* "ddim", "ddpm"; NULL: ht_model_info's */
-    const char *spacing; /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM;
-                            NULL: the config's */
+    const char *sampler; /* of ht_sampler_name; NULL: ht_model_info's */
+    const char *spacing; /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM (the
+                            last three with ddim and ddpm alone); NULL: the config's */
+    const char *sigmas;  /* noise levels of euler, heun, dpm++, unipc, deis: "default", "karras" (arXiv:2206.00364 eq.
+                            5),  "exponential"; NULL: the config's */
     double eta;          /* DDIM eq. 16; 0 is deterministic */
     uint64_t seed;
     ht_rng rng;
     int64_t total; /* images that a HT_RNG_TORCH_* draw covers, as the batch of a diffusers pipeline call; 0 means first
                       + n */
-    const ht_cond *cond;  /* n rows; NULL if the model takes nothing besides x and t */
+    const ht_cond *cond;     /* n rows; NULL if the model takes nothing besides x and t */
+    const ht_cond *negative; /* n rows that images are led away from: classifier-free guidance (arXiv:2207.12598), as
+                                one batch, so that a session's batch has room for half as many; NULL: none */
+    double guidance;         /* with negative: eps = negative + guidance (own - negative) */
+    double guidance_rescale; /* share in which eps is brought back to the spread of its own (arXiv:2305.08891) */
+    int64_t each; /* images of one prompt: image k has row k / each of cond and negative, and the noise of index first +
+                     k % each; 0: a row and an index for every image */
     const float *noise;   /* [n,h,w,c] to start from instead of drawing; NULL: drawn */
     ht_progress progress; /* called after every step of every batch; may be NULL */
     ht_deliver
@@ -263,14 +271,76 @@ typedef struct ht_sample_options {
     void *user;  /* of both */
 } ht_sample_options;
 
+/* Sampler i of the table: "ddim", and in words "DDIM"; NULL after the last. */
+const char *ht_sampler_name(int i, const char **words);
+
 /* Draw images first .. first+n-1 of a seed into images [n,h,w,c], values about [-1,1] (not clipped).
- * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler
- * configure them. images is working memory meanwhile: after a failure it holds nothing of use.  It may be NULL, for
+ * Methods: those of diffusers' schedulers, as scheduler_config.json sets them; the sources in sampler/ name the papers.
+ * images is working memory meanwhile: after a failure it holds nothing of use.  It may be NULL, for
  * images that are only delivered: then memory does not grow with n, except that with HT_RNG_TORCH_* the numbers of one
  * draw are held (`total` images), and also the n images if steps add noise, for then all take each step together and
  * none is finished before the last step. Options, cond and noise are checked before the first evaluation. HT_ERR_FORMAT
  * names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
+
+/* ---- pipelines: from prompts, classes or noise to pictures ---- */
+
+/* A denoiser with what stands around it in its folder: tokenizers, text encoders, the autoencoder that makes pictures
+ * of latents.  A denoiser that draws pictures by itself is a pipeline too. */
+typedef struct ht_pipeline ht_pipeline;
+
+/* As ht_model_open and ht_session_open; of options height and width are those of pictures (0: the model's own), batch
+ * is in pictures.  Weights are mapped.  What runs is compiled when it is needed: text encoders only for as long as
+ * prompts are encoded. */
+ht_status ht_pipeline_open(const char *path, const ht_session_options *options, ht_pipeline **pipeline);
+void ht_pipeline_close(ht_pipeline *pipeline); /* NULL is allowed */
+
+typedef struct ht_pipeline_info {
+    ht_model_info model;         /* of the denoiser */
+    int height, width, channels; /* of pictures */
+    int factor;                  /* pixels along a side of a latent; 1: there are none */
+    int takes_prompt;            /* nonzero: every picture needs one */
+    int takes_mask;              /* nonzero: an inpainting model, which needs a picture and a mask */
+    int distilled;               /* nonzero: it is told of the guidance (LCM) and needs no second evaluation */
+    ht_session_info session;     /* of the denoiser, once it has run; zeros before */
+} ht_pipeline_info;
+
+void ht_pipeline_get_info(const ht_pipeline *pipeline, ht_pipeline_info *info);
+
+/* After a step, how the first picture of a batch will look as far as can be told: [h,w,3], borrowed until return. */
+typedef void (*ht_preview)(void *user, int step, int steps, int height, int width, const float *image);
+
+typedef struct ht_draw_options {
+    ht_sample_options sample; /* deliver gets pictures; cond may hold class_labels, a row a picture; each is not read */
+    int64_t prompts;          /* how many; picture k has prompt k / (n / prompts), and of these the i-th the noise of
+                                 index first + i, whatever the other prompts are; with torch's generators all pictures are
+                                 one draw, as a call of a diffusers pipeline with a list of prompts */
+    const char *const *prompt, *const *prompt_2;     /* UTF-8; the second encoder's text, NULL: the same */
+    const char *const *negative, *const *negative_2; /* NULL, or an entry NULL: none, which is the empty text, or as the
+                                                        model has it (SDXL: zeros) */
+    int plain_prompts; /* nonzero: brackets are text, and what is longer than a row is cut, as diffusers has it; else as
+                          docs/prompts.md says */
+    int clip_skip;     /* 1: hidden states of the text encoder's last layer but one */
+    int no_guidance;   /* nonzero: no second evaluation; else sample.guidance, 0: 7.5, and 1: none either */
+    int original_size[2], crop[2], target_size[2]; /* SDXL: height and width, top and left, height and width; 0: of the
+                                                      picture */
+    const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */
+    double strength;    /* with init: the share of the steps that is taken; 0: 0.8, with a mask 1 */
+    const float *mask;  /* [h,w], above 0.5 where init is to be drawn anew; NULL: everywhere */
+    ht_preview preview; /* may be NULL */
+    void *preview_user;
+} ht_draw_options;
+
+/* Whether a prompt can be read at all: HT_ERR_ARGUMENT says what is wrong with it. */
+ht_status ht_pipeline_check_prompt(const ht_pipeline *pipeline, const char *prompt, int plain);
+
+/* Draw pictures first .. first+n-1 of a seed into images [n,h,w,channels], or deliver them one by one as ht_sample
+ * does; index in deliver: first + k.  n is a multiple of prompts. */
+ht_status ht_pipeline_draw(ht_pipeline *pipeline, const ht_draw_options *options, int64_t first, int64_t n,
+                           float *images);
+
+/* Read a PNG, JPEG or BMP file as [height,width,3] in [-1,1], resized if it has another size (bicubic). */
+ht_status ht_picture_read(const char *path, int height, int width, float *out);
 
 /* ---- calibration and quantization ---- */
 

@@ -176,6 +176,7 @@ static ht_status find_places(ht_model *m, const char *component, places *p)
     if (!is_folder(m->path) && ends(m->path, ".safetensors")) {
         ht_status status = ht_single_file_find(m->arena, m->path, component, &p->single);
         p->component = p->scheduler = p->single.folder;
+        m->decoder = component ? NULL : ht_single_file_decoder(m->arena, &p->single);
         return status;
     }
     if (!is_folder(m->path))
@@ -333,6 +334,8 @@ static ht_status open_scheduler(ht_model *m, const places *p, const configuratio
         status = ht_json_read(path, &object);
     if (!status && object)
         status = ht_schedule_read(m->arena, object, where, &m->schedule);
+    else if (!status && p->single.weights)
+        ht_schedule_stable_diffusion(&m->schedule);
     m->has_scheduler = !status && object;
     m->scheduler = object;
     return status;
