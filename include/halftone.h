@@ -329,6 +329,8 @@ typedef struct ht_draw_options {
     const float *mask;  /* [h,w], above 0.5 where init is to be drawn anew; NULL: everywhere */
     ht_preview preview; /* may be NULL */
     void *preview_user;
+    const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the
+                                  latents, a pixel each */
 } ht_draw_options;
 
 /* Whether a prompt can be read at all: HT_ERR_ARGUMENT says what is wrong with it. */

@@ -9,8 +9,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "sampler/glance.h"
 #include "sampler/guide.h"
-#include "sampler/pipeline.h"
 #include "sampler/session_private.h"
 
 enum { MOST_PROMPTS = 32 };
@@ -27,7 +27,8 @@ typedef struct drawing {
     double guidance;
     int64_t base;            /* the first picture of those that go together */
     int64_t together;        /* how many they are */
-    float *picture, *glance; /* what is delivered, what is shown */
+    float *picture;    /* what is delivered */
+    ht_glances *glances; /* NULL: no previews */
     ht_arena *arena;         /* of those that go together */
     ht_cond cond, negative;
     ht_status failed; /* to decode, with this message */
@@ -66,11 +67,10 @@ static int go_on(void *user, int64_t done, int64_t total)
 static void show(void *user, int step, int steps, const float *x0)
 {
     drawing *d = user;
-    const ht_pipeline *p = d->p;
-    if (!p->autoencoder)
-        d->o->preview(d->o->preview_user, step, steps, p->h, p->w, x0);
-    else if (!ht_latents_decode(p->latents, x0, d->glance))
-        d->o->preview(d->o->preview_user, step, steps, p->h * p->factor, p->w * p->factor, d->glance);
+    int h, w;
+    const float *picture = ht_glances_look(d->glances, x0, &h, &w);
+    if (picture)
+        d->o->preview(d->o->preview_user, step, steps, h, w, picture);
 }
 
 /* ---- conditions ---- */
@@ -331,9 +331,10 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     if (status)
         return status;
     d.picture = malloc(size * sizeof *d.picture);
-    d.glance = malloc(size * sizeof *d.glance);
-    if (!d.picture || !d.glance)
+    if (!d.picture)
         status = ht_fail(HT_ERR_MEMORY, "out of memory for a picture");
+    if (!status && d.o->preview)
+        status = ht_glances_open(p, d.o->preview_model, &d.glances);
     if (!status && p->texts)
         status = read_texts(&d);
     if (!status)
@@ -344,7 +345,7 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     }
     free(d.texts);
     free(d.negatives);
-    free(d.glance);
+    ht_glances_close(d.glances);
     free(d.picture);
     return status;
 }
