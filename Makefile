@@ -39,7 +39,7 @@ CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisib
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
 LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -ldl -lm
 
-ROOMS    := core graph cpu unet vae text sampler quant calib eval
+ROOMS    := core graph cpu unet dit vae text sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)

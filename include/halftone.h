@@ -106,6 +106,10 @@ typedef struct ht_model_info {
     int text_embed_dim;      /* > 0: it takes text_embeds, a vector of this length an image (SDXL) */
     int time_ids;            /* > 0: it takes so many time_ids an image (SDXL: sizes and crops) */
     int timestep_cond_dim;   /* > 0: it takes timestep_cond, a vector of this length an image (LCM) */
+    int has_null_class;      /* nonzero: class num_classes - 1 stands for none, as guidance needs it (DiT) */
+    int attention_mask;      /* 1: it takes encoder_attention_mask (PixArt) */
+    int resolution;          /* > 0: it takes so many numbers of resolution an image (PixArt-alpha) */
+    int aspect_ratio;        /* 1: it takes aspect_ratio (the same) */
     int64_t parameters;      /* elements of all weights */
     int64_t weight_bytes;    /* bytes of all weights as stored */
     int layers;              /* that are quantized (ht_model_get_layer); 0: a model of floats */
@@ -187,6 +191,9 @@ typedef struct ht_cond {
     const float *text_embeds;           /* [n, text_embed_dim] */
     const float *time_ids;      /* [n, time_ids]: original height, width, crop top, left, target height, width */
     const float *timestep_cond; /* [n, timestep_cond_dim] */
+    const float *encoder_attention_mask; /* [n, tokens]: 1, or 0 for a token that is not looked at; NULL: all are */
+    const float *resolution;             /* [n, resolution]: height and width */
+    const float *aspect_ratio;           /* [n, aspect_ratio]: height by width */
 } ht_cond;
 
 /* out = model(x, t, cond), once for n images.   x [n,h,w,in_channels], out [n,h,w,out_channels], not overlapping.
@@ -201,8 +208,10 @@ ht_status ht_predict(ht_session *session, int64_t n, const float *x, const float
 typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 
 /* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], and, if the model takes it,
- * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `text_embeds`, `time_ids` and
- * `timestep_cond` [n,c] (any real dtype) from the safetensors file `in`; writes `sample` to the file `out`, which
+ * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `encoder_attention_mask` [n,tokens],
+ * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
+ * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
+ * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
  * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
  * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
  * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
@@ -212,13 +221,14 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
-/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection) are no denoisers and are not opened.  1 if the folder, or
- * its folder `component` (NULL: itself), has a config.json of one, else 0. */
+/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel) are no denoisers and are not opened.  1 if
+ * the folder, or its folder `component` (NULL: itself), has a config.json of one, else 0. */
 int ht_is_text_encoder(const char *path, const char *component);
 
 /* One evaluation of such a folder: reads `input_ids` [n,tokens] (whole numbers of any dtype) from the file `in`, writes
  * `last_hidden_state`, `hidden_states.-2`, `hidden_states.-2.final_layer_norm`, and `text_embeds` if the model has a
- * projection, else `pooler_output`.  Of options batch (0: n), threads, backend and isa count. */
+ * projection, else `pooler_output`.  Of T5's encoder `attention_mask` of the same shape is read too, if it is there,
+ * and `last_hidden_state` alone is written.  Of options batch (0: n), threads, backend and isa count. */
 ht_status ht_predict_text_file(const char *path, const char *component, const ht_session_options *options,
                                const char *in, const char *out, ht_progress progress, void *user);
 
