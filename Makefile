@@ -39,7 +39,7 @@ CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisib
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
 LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -ldl -lm
 
-ROOMS    := core graph cpu unet vae text sampler quant calib eval
+ROOMS    := core graph cpu unet dit vae text sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
@@ -120,12 +120,18 @@ fuzzers: $(FUZZERS)
 # Packages come first and may bring the compiler: so these call make again rather than depend on files.
 AGAIN := --no-print-directory
 
+# The text-to-image model that the demo draws with.
+EMOJI     := models/emoji
+EMOJI_HOW := --guidance 5 --steps 20 --sampler dpm++
+
 demo:
 	@tools/deps.sh
 	@$(MAKE) $(AGAIN) all
 	@mkdir -p out
 	$(B)/halftone sample models/cifar10-w4a8 -n 64 --steps 50 -o out/cifar10-w4a8.png
 	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --steps 50 -o out/beside.png
+	$(B)/halftone sample $(EMOJI) -p "a penguin" $(EMOJI_HOW) -o out/penguin.png
+	$(B)/halftone sample $(EMOJI) --prompts models/emoji/prompts.txt $(EMOJI_HOW) -o out/emoji.png
 
 test:
 	@tools/deps.sh test
@@ -140,8 +146,9 @@ asan:
 
 # Valgrind runs one thread at a time: one processor, and waiting threads sleep.
 valgrind: export OMP_WAIT_POLICY = PASSIVE
-valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes --trace-children-skip=*/mpirun --error-exitcode=99 --leak-check=full \
-    --show-leak-kinds=definite --errors-for-leak-kinds=definite
+valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes \
+    --trace-children-skip=*/mpirun --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+    --errors-for-leak-kinds=definite
 valgrind:
 	@tools/deps.sh valgrind
 	@$(MAKE) $(AGAIN) test
