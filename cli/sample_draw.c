@@ -234,14 +234,14 @@ static int print_made(const job *j)
     const ht_session_info *running = &j->info.session;
     if (j->s.json) {
         json_t *settings = options_json(&sample_command, &j->s);
-        return print_json(
-            settings ? json_pack("{s:O, s:I, s:I, s:o, s:o, s:o, s:s, s:s, s:s, s:i, s:f, s:f}", "files", j->files,
-                                 "images", (json_int_t)j->written, "evaluations", (json_int_t)j->evaluations, "prompts",
-                                 prompts_json(j), "settings", settings, "model", text_json(j->s.model), "version",
-                                 ht_version(), "backend", running->backend, "isa", running->isa, "threads",
-                                 running->threads, "seconds", j->seconds, "images_per_second",
-                                 (double)j->written / j->seconds)
-                     : NULL);
+        return print_json(settings
+                              ? json_pack("{s:O, s:I, s:I, s:o, s:o, s:o, s:s, s:s, s:s, s:i, s:f, s:f}", "files",
+                                          j->files, "images", (json_int_t)j->written, "evaluations",
+                                          (json_int_t)j->evaluations, "prompts", prompts_json(j), "settings", settings,
+                                          "model", text_json(j->s.model), "version", ht_version(), "backend",
+                                          running->backend, "isa", running->isa, "threads", running->threads, "seconds",
+                                          j->seconds, "images_per_second", (double)j->written / j->seconds)
+                              : NULL);
     }
     if (!j->s.quiet) {
         text_print(j->s.output);

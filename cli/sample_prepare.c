@@ -78,8 +78,12 @@ static void fill_in(job *j)
         s->spacing = model->spacing;
     if (strcmp(name, "ddim") != 0)
         s->eta = NAN;
-    if (!j->info.takes_prompt)
+    if (!(s->guidance > 0))
+        s->guidance = j->info.guidance;
+    if (!(j->info.guidance > 1))
         s->guidance = NAN;
+    if (!(s->guidance > 1))
+        s->guidance_channels = 0;
 }
 
 static int check_model(const job *j)
@@ -147,8 +151,7 @@ static int read_pictures(job *j)
         (j->mask && ht_picture_read(j->s.mask, j->info.height, j->info.width, j->mask)))
         return report_failure();
     for (size_t i = 0; j->mask && i < pixels; i++) /* gray in [0,1]: the weights of ITU-R 601, as PIL's "L" */
-        j->mask[i] =
-            (0.299f * j->mask[3 * i] + 0.587f * j->mask[3 * i + 1] + 0.114f * j->mask[3 * i + 2]) / 2 + 0.5f;
+        j->mask[i] = (0.299f * j->mask[3 * i] + 0.587f * j->mask[3 * i + 1] + 0.114f * j->mask[3 * i + 2]) / 2 + 0.5f;
     return 0;
 }
 
@@ -225,6 +228,7 @@ int sample_request_make(const job *j, sample_request *r)
                                          .sigmas = s->sigmas,
                                          .eta = isnan(s->eta) ? 0 : s->eta,
                                          .guidance = isnan(s->guidance) ? 0 : s->guidance,
+                                         .guidance_channels = (int)s->guidance_channels,
                                          .guidance_rescale = s->guidance_rescale,
                                          .seed = s->seed,
                                          .rng = sample_rng(s->rng),

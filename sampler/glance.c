@@ -84,8 +84,9 @@ ht_status ht_glances_open(ht_pipeline *p, const char *model, ht_glances **out)
     *g = (ht_glances){.arena = arena, .p = p};
     ht_status status = HT_OK;
     if (!p->autoencoder || p->channels != COLOURS)
-        status = model ? ht_fail(HT_ERR_ARGUMENT, "%s: draws no latents of coloured pictures; it needs no model for "
-                                                  "previews",
+        status = model ? ht_fail(HT_ERR_ARGUMENT,
+                                 "%s: draws no latents of coloured pictures; it needs no model for "
+                                 "previews",
                                  p->denoiser->path)
                        : HT_OK;
     else if (model)

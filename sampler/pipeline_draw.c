@@ -15,8 +15,6 @@
 
 enum { MOST_PROMPTS = 32 };
 
-static const double GUIDANCE = 7.5;
-
 typedef struct drawing {
     ht_pipeline *p;
     const ht_draw_options *o;
@@ -25,11 +23,11 @@ typedef struct drawing {
     ht_text *texts, *negatives; /* [prompts]; NULL without prompts */
     bool guided;
     double guidance;
-    int64_t base;            /* the first picture of those that go together */
-    int64_t together;        /* how many they are */
-    float *picture;    /* what is delivered */
+    int64_t base;        /* the first picture of those that go together */
+    int64_t together;    /* how many they are */
+    float *picture;      /* what is delivered */
     ht_glances *glances; /* NULL: no previews */
-    ht_arena *arena;         /* of those that go together */
+    ht_arena *arena;     /* of those that go together */
     ht_cond cond, negative;
     ht_status failed; /* to decode, with this message */
     char message[1024];
@@ -208,8 +206,10 @@ static ht_status sample(drawing *d)
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
     ht_start start = {0};
-    ht_sample_extras extras = {
-        .glance = o->preview ? show : NULL, .glance_user = d, .one_draw = s.rng != HT_RNG_PHILOX};
+    ht_sample_extras extras = {.steps_twice = d->guided && !d->texts, /* as diffusers draws for classes */
+                               .glance = o->preview ? show : NULL,
+                               .glance_user = d,
+                               .one_draw = s.rng != HT_RNG_PHILOX};
     bool has_cond = d->cond.class_labels || d->cond.encoder_hidden_states || d->cond.class_embeddings;
     ht_status status = HT_OK;
     s.cond = has_cond ? &d->cond : NULL;
@@ -280,12 +280,26 @@ static ht_status draw_all_prompts(drawing *d)
     return status;
 }
 
+/* Away from a class is towards none: the null class, of every picture. */
+static ht_status set_null_class(drawing *d)
+{
+    float *labels = ht_alloc_array(d->arena, (size_t)d->n, sizeof *labels);
+    if (!labels)
+        return HT_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++)
+        labels[i] = (float)(d->p->denoiser->info.num_classes - 1);
+    d->negative.class_labels = labels;
+    return HT_OK;
+}
+
 static ht_status draw_classes(drawing *d)
 {
     d->arena = ht_arena_create();
     d->together = d->n;
     ht_status status = d->arena ? HT_OK : HT_ERR_MEMORY;
     d->cond.class_labels = d->o->sample.cond ? d->o->sample.cond->class_labels : NULL;
+    if (!status && d->guided)
+        status = set_null_class(d);
     if (!status)
         status = ht_pipeline_need_session(d->p, 0, model_batch(d));
     if (!status)
@@ -324,8 +338,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     drawing d = {.p = p, .o = options ? options : &defaults, .first = first, .n = n, .images = images};
     size_t size = (size_t)p->h * (size_t)p->w * (size_t)p->factor * (size_t)p->factor * (size_t)p->channels;
     bool distilled = p->denoiser->info.timestep_cond_dim > 0;
-    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : GUIDANCE;
-    d.guided = p->texts && !d.o->no_guidance && !distilled && d.guidance > 1;
+    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : ht_pipeline_guidance(p);
+    d.guided = (p->texts || p->denoiser->info.null_class) && !d.o->no_guidance && !distilled && d.guidance > 1;
     d.each = d.o->prompts > 0 ? n / d.o->prompts : n;
     ht_status status = check(&d);
     if (status)
