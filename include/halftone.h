@@ -323,9 +323,11 @@ typedef struct ht_draw_options {
                                                         model has it (SDXL: zeros) */
     int plain_prompts; /* nonzero: brackets are text, and what is longer than a row is cut, as diffusers has it; else as
                           docs/prompts.md says */
-    int clip_skip;     /* 1: hidden states of the text encoder's last layer but one */
-    int no_guidance;   /* nonzero: no second evaluation; else sample.guidance, 0: ht_pipeline_info's, and 1: none either
-                        */
+    int max_sequence_length; /* of T5: tokens of a prompt that are read, the end included; 0: 120 of PixArt-alpha, 300
+                                of Sigma */
+    int clip_skip;           /* 1: hidden states of the text encoder's last layer but one */
+    int no_guidance; /* nonzero: no second evaluation; else sample.guidance, 0: ht_pipeline_info's, and 1: none either
+                      */
     int original_size[2], crop[2], target_size[2]; /* SDXL: height and width, top and left, height and width; 0: of the
                                                       picture */
     const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */

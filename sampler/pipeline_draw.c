@@ -110,7 +110,7 @@ static bool negative_is_zero(const drawing *d, int64_t i)
 }
 
 typedef struct vectors {
-    float *hidden, *pooled;
+    float *hidden, *pooled, *mask;
     size_t hidden_size, pooled_size; /* numbers of a text */
 } vectors;
 
@@ -124,9 +124,12 @@ static ht_status encode(const drawing *d, ht_text *texts, int64_t count, ht_text
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld prompts", (long long)count);
     v->hidden = ht_alloc_array(d->arena, hidden, sizeof *v->hidden);
     v->pooled = pooled ? ht_alloc_array(d->arena, pooled, sizeof *v->pooled) : NULL;
-    if (!v->hidden || (pooled && !v->pooled))
+    v->mask = info->attention_mask
+                  ? ht_alloc_array(d->arena, hidden / (size_t)info->cross_attention_dim, sizeof *v->mask)
+                  : NULL;
+    if (!v->hidden || (pooled && !v->pooled) || (info->attention_mask && !v->mask))
         return HT_ERR_MEMORY;
-    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled);
+    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled, v->mask);
 }
 
 /* Original size, crop, and target size: those of the picture if nothing was said (SDXL, arXiv:2307.01952, 2.2). */
@@ -157,6 +160,16 @@ static const float *guidance_rows(const drawing *d, int64_t rows)
     return all;
 }
 
+/* The picture's height and width, or height by width (PixArt-alpha). */
+static const float *sizes(const drawing *d, int64_t rows, int width)
+{
+    float h = (float)(d->p->h * d->p->factor), w = (float)(d->p->w * d->p->factor);
+    float *all = ht_alloc_array(d->arena, (size_t)rows * (size_t)width, sizeof *all);
+    for (int64_t i = 0; all && i < rows * width; i++)
+        all[i] = width == 1 ? h / w : i % 2 ? w : h;
+    return all;
+}
+
 /* What the denoiser takes besides prompts, of so many rows. */
 static ht_status set_numbers(drawing *d, int64_t rows)
 {
@@ -167,6 +180,12 @@ static ht_status set_numbers(drawing *d, int64_t rows)
         return HT_ERR_MEMORY;
     if (info->timestep_cond_dim && !(d->cond.timestep_cond = guidance_rows(d, rows)))
         return HT_ERR_MEMORY;
+    if (info->resolution && !(d->cond.resolution = sizes(d, rows, info->resolution)))
+        return HT_ERR_MEMORY;
+    if (info->aspect_ratio && !(d->cond.aspect_ratio = sizes(d, rows, info->aspect_ratio)))
+        return HT_ERR_MEMORY;
+    d->negative.resolution = d->cond.resolution;
+    d->negative.aspect_ratio = d->cond.aspect_ratio;
     d->negative.time_ids = d->cond.time_ids;
     d->negative.timestep_cond = d->cond.timestep_cond;
     return HT_OK;
@@ -184,6 +203,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
         return status;
     d->cond.encoder_hidden_states = own.hidden;
     d->cond.text_embeds = own.pooled;
+    d->cond.encoder_attention_mask = own.mask;
     for (int64_t i = 0; d->guided && i < count; i++) {
         if (!negative_is_zero(d, from + i))
             continue;
@@ -194,6 +214,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
     if (d->guided) {
         d->negative.encoder_hidden_states = away.hidden;
         d->negative.text_embeds = away.pooled;
+        d->negative.encoder_attention_mask = away.mask;
     }
     return set_numbers(d, count);
 }
@@ -349,6 +370,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
         status = ht_fail(HT_ERR_MEMORY, "out of memory for a picture");
     if (!status && d.o->preview)
         status = ht_glances_open(p, d.o->preview_model, &d.glances);
+    if (!status && p->texts)
+        status = ht_texts_set_length(p->texts, d.o->max_sequence_length);
     if (!status && p->texts)
         status = read_texts(&d);
     if (!status)
