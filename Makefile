@@ -100,12 +100,18 @@ fuzzers: $(FUZZERS)
 # Packages come first and may bring the compiler: so these call make again rather than depend on files.
 AGAIN := --no-print-directory
 
+# The text-to-image model that the demo draws with.
+EMOJI     := models/emoji
+EMOJI_HOW := --guidance 5 --steps 20 --sampler dpm++
+
 demo:
 	@tools/deps.sh
 	@$(MAKE) $(AGAIN) all
 	@mkdir -p out
 	$(B)/halftone sample models/cifar10-w4a8 -n 64 --steps 50 -o out/cifar10-w4a8.png
 	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --steps 50 -o out/beside.png
+	$(B)/halftone sample $(EMOJI) -p "a penguin" $(EMOJI_HOW) -o out/penguin.png
+	$(B)/halftone sample $(EMOJI) --prompts models/emoji/prompts.txt $(EMOJI_HOW) -o out/emoji.png
 
 test:
 	@tools/deps.sh

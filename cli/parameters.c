@@ -1,6 +1,6 @@
 /* parameters.c - the text `parameters` of a picture, in the convention of AUTOMATIC1111's web UI, which viewers and
- * galleries know: the prompt (an empty line if there is none), the negative prompt, then one line of "Name: value" with commas between; a value
- * that holds one of , : " is a JSON string. */
+ * galleries know: the prompt (an empty line if there is none), the negative prompt, then one line of "Name: value" with
+ * commas between; a value that holds one of , : " is a JSON string. */
 #include "cli/parameters.h"
 
 #include <limits.h>

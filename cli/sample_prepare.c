@@ -41,6 +41,8 @@ static int check_settings(const job *j)
         return options_wrong(&sample_command, "--strength belongs to a picture: --init FILE");
     if (s->crop.count && s->crop.count != 2)
         return options_wrong(&sample_command, "--crop wants two numbers: TOP,LEFT");
+    if (s->cache.count > 2)
+        return options_wrong(&sample_command, "--cache wants one number or two: INTERVAL,BRANCH");
     if ((s->width || s->height) && s->size.width)
         return options_wrong(&sample_command, "--size says width and height; leave --width and --height out");
     if (!j->to_folder && !ends_with_png(s->output) && !is_special(s->output))
@@ -221,7 +223,9 @@ int sample_request_make(const job *j, sample_request *r)
                                 .target_size = {s->target_size.height, s->target_size.width},
                                 .init = j->init,
                                 .strength = s->strength,
-                                .mask = j->mask};
+                                .mask = j->mask,
+                                .cache_interval = (int)s->cache.value[0],
+                                .cache_branch = (int)s->cache.value[1]};
     r->draw.sample = (ht_sample_options){.steps = (int)s->steps,
                                          .sampler = j->sampler,
                                          .spacing = s->spacing,

@@ -27,7 +27,7 @@ typedef struct sample_settings {
     int64_t guidance_channels;
     double eta, guidance, guidance_rescale, strength;
     uint64_t seed;
-    option_ints classes, crop;
+    option_ints classes, crop, cache;
     option_size size, original_size, target_size;
     const char *preview_model, *terminal;
     run_settings run;

@@ -38,8 +38,8 @@ static raster assemble(const shown *s)
         for (int y = 0; y < s->height; y++)
             for (int x = 0; x < s->width; x++) {
                 const float *from = s->images + ((i * s->height + y) * s->width + x) * s->channels;
-                uint8_t *to = r.rgb + (((i / columns) * (s->height + GAP) + y) * w + (i % columns) * (s->width + GAP) +
-                                       x) * 3;
+                uint8_t *to =
+                    r.rgb + (((i / columns) * (s->height + GAP) + y) * w + (i % columns) * (s->width + GAP) + x) * 3;
                 for (int c = 0; c < 3; c++)
                     to[c] = to_byte(from[s->channels < 3 ? 0 : c]);
             }
@@ -107,7 +107,8 @@ static void base64(FILE *out, const uint8_t *bytes, size_t n)
     static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     for (size_t i = 0; i < n; i += 3) {
         unsigned left = n - i < 3 ? (unsigned)(n - i) : 3;
-        unsigned v = (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
+        unsigned v =
+            (unsigned)bytes[i] << 16 | (left > 1 ? (unsigned)bytes[i + 1] << 8 : 0) | (left > 2 ? bytes[i + 2] : 0);
         fputc(digits[v >> 18], out);
         fputc(digits[v >> 12 & 63], out);
         fputc(left > 1 ? digits[v >> 6 & 63] : '=', out);
@@ -190,7 +191,8 @@ static void band(FILE *out, const raster *r, int top)
         for (int x = 0; x < r->w; x++) {
             int bits = 0;
             for (int y = 0; y < rows; y++)
-                bits |= (cube_of(r->rgb + ((size_t)(top + y) * (size_t)r->w + (size_t)x) * 3, x, top + y) == colour) << y;
+                bits |= (cube_of(r->rgb + ((size_t)(top + y) * (size_t)r->w + (size_t)x) * 3, x, top + y) == colour)
+                        << y;
             if (bits != last) {
                 run_of(out, '?' + last, n);
                 n = 0;

@@ -333,6 +333,9 @@ typedef struct ht_draw_options {
     const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */
     double strength;    /* with init: the share of the steps that is taken; 0: 0.8, with a mask 1 */
     const float *mask;  /* [h,w], above 0.5 where init is to be drawn anew; NULL: everywhere */
+    int cache_interval; /* DeepCache (arXiv:2312.00858): the whole denoiser every so many steps, between them without
+what is below a skip; 0 and 1: always whole */
+    int cache_branch;   /* the skip, 0 the outermost: a higher one computes more and errs less */
     ht_preview preview; /* may be NULL */
     void *preview_user;
     const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the

@@ -193,7 +193,7 @@ static ht_status set_numbers(drawing *d, int64_t rows)
 
 static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t chunks)
 {
-    vectors own, away;
+    vectors own = {0}, away = {0};
     ht_text_encoding how = {.clip_skip = d->o->clip_skip, .chunks = chunks, .session = &d->p->options};
     ht_status status = encode(d, d->texts + from, count, how, &own);
     how.clip_skip = 0;
@@ -255,6 +255,8 @@ static ht_status sample(drawing *d)
         extras.skip = start.skip;
         extras.from_init = start.from_init;
     }
+    extras.shallow = d->p->shallow;
+    extras.interval = o->cache_interval;
     if (!status)
         status = ht_sample_with(d->p->session, &s, &extras, d->first, d->together, NULL);
     return d->failed ? ht_fail(d->failed, "%s", d->message) : status;
@@ -269,6 +271,11 @@ static int model_batch(const drawing *d)
     return d->guided ? 2 * batch : batch;
 }
 
+static int branch_of(const drawing *d)
+{
+    return d->o->cache_interval > 1 ? d->o->cache_branch : -1;
+}
+
 /* Prompts from..from+count-1, which have so many chunks at most. */
 static ht_status draw_prompts(drawing *d, int64_t from, int64_t count, int64_t chunks)
 {
@@ -277,7 +284,8 @@ static ht_status draw_prompts(drawing *d, int64_t from, int64_t count, int64_t c
     d->together = count * d->each;
     ht_status status = d->arena ? set_prompts(d, from, count, chunks) : HT_ERR_MEMORY;
     if (!status)
-        status = ht_pipeline_need_session(d->p, (int)(chunks * ht_texts_length(d->p->texts)), model_batch(d));
+        status =
+            ht_pipeline_need_session(d->p, (int)(chunks * ht_texts_length(d->p->texts)), model_batch(d), branch_of(d));
     if (!status)
         status = sample(d);
     ht_arena_free(d->arena);
@@ -322,7 +330,7 @@ static ht_status draw_classes(drawing *d)
     if (!status && d->guided)
         status = set_null_class(d);
     if (!status)
-        status = ht_pipeline_need_session(d->p, 0, model_batch(d));
+        status = ht_pipeline_need_session(d->p, 0, model_batch(d), branch_of(d));
     if (!status)
         status = sample(d);
     ht_arena_free(d->arena);
@@ -348,6 +356,9 @@ static ht_status check(const drawing *d)
     if (d->first < 0 || d->n < 0 || d->n > INT64_MAX / 2 / HT_MAX_TRAIN_TIMESTEPS || (takes && d->n % o->prompts))
         return ht_fail(HT_ERR_ARGUMENT, "images %lld, %lld of them for %lld prompts: wanted as many for each",
                        (long long)d->first, (long long)d->n, (long long)o->prompts);
+    if (o->cache_interval < 0 || o->cache_branch < 0)
+        return ht_fail(HT_ERR_ARGUMENT, "a cache of interval %d at branch %d: wanted 0 and more", o->cache_interval,
+                       o->cache_branch);
     if (!d->images && !o->sample.deliver && d->n)
         return ht_fail(HT_ERR_ARGUMENT, "images go nowhere: give an array for them, or a function to deliver them to");
     return ht_start_check(d->p, o);

@@ -38,6 +38,7 @@ typedef struct run {
     float *input;  /* [model batch, pixels, channels + extra] */
     float *output; /* [model batch, pixels, output_channels] */
     float *z, *x0; /* [pixels, channels] */
+    float *cached; /* [group images of the model, cached_count]; NULL: no cache */
 } run;
 
 static size_t image_size(const run *r)
@@ -102,7 +103,9 @@ static ht_status set_conditions(run *r, int64_t at, int count)
             gather(r, (size_t)ht_session_numbers(r->session, i), to,
                    r->guided ? ht_condition_rows(c, o->negative) : NULL, ht_condition_rows(c, o->cond));
     }
-    return ht_session_set_cond(r->session, r->guided ? 2 * count : count, &r->cond);
+    int model_count = r->guided ? 2 * count : count;
+    ht_status status = ht_session_set_cond(r->session, model_count, &r->cond);
+    return status || !r->extras->shallow ? status : ht_session_set_cond(r->extras->shallow, model_count, &r->cond);
 }
 
 /* ---- one step of one batch ---- */
@@ -193,11 +196,28 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
     return status;
 }
 
+/* The model's output.  DeepCache (arXiv:2312.00858, section 3.3): the whole model every `interval` steps, between them
+ * with what came up from below then. */
+static ht_status evaluate(run *r, int i, int64_t at, int count)
+{
+    const float *x = model_input(r, i, at, count);
+    ht_session *shallow = r->extras->shallow;
+    if (!shallow)
+        return ht_session_step(r->session, i, x, r->output);
+    float *cached =
+        r->cached + (size_t)(at % r->group) * (r->guided ? 2 : 1) * (size_t)ht_session_cached_count(shallow);
+    bool whole = i % r->extras->interval == 0;
+    ht_status status = whole ? HT_OK : ht_session_give_cached(shallow, cached);
+    if (!status)
+        status = ht_session_step(whole ? r->session : shallow, i, x, r->output);
+    return status || !whole ? status : ht_session_read_cached(r->session, cached);
+}
+
 static ht_status step_batch(run *r, int i, int64_t at, int count)
 {
     ht_status status = set_conditions(r, at, count);
     if (!status)
-        status = ht_session_step(r->session, i, model_input(r, i, at, count), r->output);
+        status = evaluate(r, i, at, count);
     if (!status)
         status = step_images(r, i, at, count);
     if (status)
@@ -362,6 +382,14 @@ static ht_status take_room(run *r, ht_arena *arena)
         !ht_mul_size(count, (size_t)r->trajectory.slots, &kept))
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld images", (long long)r->group);
     r->slots = ht_alloc_array(arena, kept, sizeof *r->slots);
+    if (r->extras->shallow) {
+        size_t images = (size_t)r->group * (r->guided ? 2 : 1);
+        if (!ht_mul_size(images, (size_t)ht_session_cached_count(r->extras->shallow), &kept))
+            return ht_fail(HT_ERR_MEMORY, "out of memory for the cache of %zu images", images);
+        r->cached = ht_alloc_array(arena, kept, sizeof *r->cached);
+        if (!r->cached)
+            return HT_ERR_MEMORY;
+    }
     if (!r->images)
         r->room = ht_alloc_array(arena, count, sizeof *r->room);
     return r->slots && (r->images || r->room) ? HT_OK : HT_ERR_MEMORY;
@@ -403,7 +431,8 @@ static ht_status set_timesteps(const run *r, ht_arena *arena)
         return HT_ERR_MEMORY;
     for (int i = 0; i < r->trajectory.n; i++)
         t[i] = r->trajectory.rows[i].timestep;
-    return ht_session_set_timesteps(r->session, r->trajectory.n, t);
+    ht_status status = ht_session_set_timesteps(r->session, r->trajectory.n, t);
+    return status || !r->extras->shallow ? status : ht_session_set_timesteps(r->extras->shallow, r->trajectory.n, t);
 }
 
 static ht_status prepare(run *r, ht_arena *arena)
