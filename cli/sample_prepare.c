@@ -80,7 +80,7 @@ static void fill_in(job *j)
         s->spacing = model->spacing;
     if (strcmp(name, "ddim") != 0)
         s->eta = NAN;
-    if (!(s->guidance > 0))
+    if (isnan(s->guidance))
         s->guidance = j->info.guidance;
     if (!(j->info.guidance > 1))
         s->guidance = NAN;
@@ -216,6 +216,7 @@ int sample_request_make(const job *j, sample_request *r)
     r->draw = (ht_draw_options){.prompts = j->prompts.n,
                                 .prompt = j->prompts.text,
                                 .plain_prompts = s->plain,
+                                .max_sequence_length = (int)s->max_sequence_length,
                                 .clip_skip = s->clip_skip == 2,
                                 .no_guidance = !(s->guidance > 1),
                                 .original_size = {s->original_size.height, s->original_size.width},
