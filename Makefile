@@ -132,6 +132,7 @@ demo:
 	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --steps 50 -o out/beside.png
 	$(B)/halftone sample $(EMOJI) -p "a penguin" $(EMOJI_HOW) -o out/penguin.png
 	$(B)/halftone sample $(EMOJI) --prompts models/emoji/prompts.txt $(EMOJI_HOW) -o out/emoji.png
+	$(B)/halftone sample models/emoji-dit --class 1,10,27,42,50,69,73,77 -n 16 -o out/emoji-dit.png
 
 test:
 	@tools/deps.sh test

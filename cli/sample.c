@@ -12,8 +12,10 @@ static const option sample_options[] = {
     {.name = "prompt", .letter = 'p', .argument = "TEXT", .type = OPTION_TEXTS, AT(prompts), .help = "what to draw; may be given more than once"},
     {.name = "prompts", .argument = "FILE", .type = OPTION_TEXT, AT(prompt_file), .help = "a prompt a line; - is standard input"},
     {.name = "negative", .argument = "TEXT", .type = OPTION_TEXT, AT(negative), .help = "what to lead away from"},
-    {.name = "guidance", .argument = "X", .type = OPTION_REAL, AT(guidance), .min = 0, .max = 1000, .initial = "7.5", .record = "CFG scale",
-     .help = "how strongly the prompt leads; 1: not guided, half the time"},
+    {.name = "guidance", .argument = "X", .type = OPTION_REAL, AT(guidance), .min = 0, .max = 1000, .nan_if_absent = true, .record = "CFG scale",
+     .help = "how strongly prompt or class lead; 1: not guided, half the time; default: 7.5, of a class 4"},
+    {.name = "guidance-channels", .argument = "N", .type = OPTION_INT, AT(guidance_channels), .min = 1, .max = 64, .record = "CFG channels",
+     .help = "lead the first N channels of latents alone; default: all (facebook's DiT: 3)"},
     {.name = "guidance-rescale", .argument = "X", .type = OPTION_REAL, AT(guidance_rescale), .max = 1, .record = "CFG rescale",
      .help = "bring the spread back by this share: 0 not at all"},
     {.name = "output", .letter = 'o', .argument = "PATH", .type = OPTION_TEXT, AT(output), .initial = "halftone.png",
@@ -46,9 +48,12 @@ static const option sample_options[] = {
     {.name = "init", .argument = "FILE", .type = OPTION_TEXT, AT(init), .record = "Init image", .help = "a picture to change"},
     {.name = "strength", .argument = "X", .type = OPTION_REAL, AT(strength), .max = 1, .record = "Denoising strength",
      .help = "with --init: how much of the way is drawn anew; default: 0.8, with --mask 1"},
-    {.name = "mask", .argument = "FILE", .type = OPTION_TEXT, AT(mask), .record = "Mask", .help = "with --init: white where it is drawn anew"},
+    {.name = "mask", .argument = "FILE", .type = OPTION_TEXT, AT(mask), .record = "Mask", .help = "with --init: white where it is drawn anew"},    {.name = "cache", .argument = "N[,BRANCH]", .type = OPTION_INTS, AT(cache), .max = 1000, .record = "DeepCache",
+     .help = "whole model every N steps, between them what is above a skip"},
     {.name = "clip-skip", .argument = "N", .type = OPTION_INT, AT(clip_skip), .min = 1, .max = 2, .record = "Clip skip",
      .help = "layer of the text encoder that is read, from its end: 1 the last"},
+    {.name = "max-sequence-length", .argument = "N", .type = OPTION_INT, AT(max_sequence_length), .min = 1, .max = 16384, .record = "Prompt length",
+     .help = "T5: tokens of a prompt that are read; default: 120 for PixArt-alpha, 300 for Sigma"},
     {.name = "plain-prompts", .type = OPTION_FLAG, AT(plain), .record = "Plain prompts", .help = "brackets are text, long prompts are cut"},
     {.name = "prompt-2", .argument = "TEXT", .type = OPTION_TEXT, AT(prompt_2), .record = "Prompt 2", .help = "SDXL: for the second text encoder"},
     {.name = "negative-2", .argument = "TEXT", .type = OPTION_TEXT, AT(negative_2), .record = "Negative prompt 2", .help = "SDXL: for the second text encoder"},
@@ -123,7 +128,8 @@ const command sample_command = {
                 "halftone sample models/cifar10 --rng torch-cpu --seed 0   # the noise of torch.manual_seed(0)\n"
                 "halftone sample models/emoji -p \"a penguin\" --guidance 5  # from a prompt\n"
                 "halftone sample models/emoji --prompts list.txt -n 4 -o out/  # four of each line\n"
-                "halftone sample models/emoji -p \"a cat face\" --init penguin.png --strength 0.6",
+                "halftone sample models/emoji -p \"a cat face\" --init penguin.png --strength 0.6\n"
+                "halftone sample models/emoji-dit --class 1,27,42 -n 3 -o three.png  # a bird, a tongue, a heart",
     .options = sample_options,
     .settings_size = sizeof(sample_settings),
     .run = run_sample,

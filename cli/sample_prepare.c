@@ -42,6 +42,8 @@ static int check_settings(const job *j)
         return options_wrong(&sample_command, "--strength belongs to a picture: --init FILE");
     if (s->crop.count && s->crop.count != 2)
         return options_wrong(&sample_command, "--crop wants two numbers: TOP,LEFT");
+    if (s->cache.count > 2)
+        return options_wrong(&sample_command, "--cache wants one number or two: INTERVAL,BRANCH");
     if ((s->width || s->height) && s->size.width)
         return options_wrong(&sample_command, "--size says width and height; leave --width and --height out");
     if (!j->to_folder && !ends_with_png(s->output) && !is_special(s->output))
@@ -89,8 +91,12 @@ static void fill_in(job *j)
         s->spacing = model->spacing;
     if (strcmp(name, "ddim") != 0)
         s->eta = NAN;
-    if (!j->info.takes_prompt)
+    if (isnan(s->guidance))
+        s->guidance = j->info.guidance;
+    if (!(j->info.guidance > 1))
         s->guidance = NAN;
+    if (!(s->guidance > 1))
+        s->guidance_channels = 0;
 }
 
 static int check_model(const job *j)
@@ -221,6 +227,7 @@ int sample_request_make(const job *j, sample_request *r)
     r->draw = (ht_draw_options){.prompts = j->prompts.n,
                                 .prompt = j->prompts.text,
                                 .plain_prompts = s->plain,
+                                .max_sequence_length = (int)s->max_sequence_length,
                                 .clip_skip = s->clip_skip == 2,
                                 .no_guidance = !(s->guidance > 1),
                                 .original_size = {s->original_size.height, s->original_size.width},
@@ -228,13 +235,16 @@ int sample_request_make(const job *j, sample_request *r)
                                 .target_size = {s->target_size.height, s->target_size.width},
                                 .init = j->init,
                                 .strength = s->strength,
-                                .mask = j->mask};
+                                .mask = j->mask,
+                                .cache_interval = (int)s->cache.value[0],
+                                .cache_branch = (int)s->cache.value[1]};
     r->draw.sample = (ht_sample_options){.steps = (int)s->steps,
                                          .sampler = j->sampler,
                                          .spacing = s->spacing,
                                          .sigmas = s->sigmas,
                                          .eta = isnan(s->eta) ? 0 : s->eta,
                                          .guidance = isnan(s->guidance) ? 0 : s->guidance,
+                                         .guidance_channels = (int)s->guidance_channels,
                                          .guidance_rescale = s->guidance_rescale,
                                          .seed = s->seed,
                                          .rng = sample_rng(s->rng),

@@ -25,11 +25,20 @@ typedef struct ht_denoiser_info {
     int attention_mask;      /* encoder_attention_mask: 1, one number a token */
     int resolution;          /* resolution: height and width of the picture */
     int aspect_ratio;        /* aspect_ratio: height by width */
+    int branches;            /* skips that can be cached at; 0: the family has no DeepCache */
 } ht_denoiser_info;
 
-/* What a graph is made for.  tokens: of encoder_hidden_states. */
+/* DeepCache (arXiv:2312.00858): what comes up from below a skip changes little from step to step.  A network that keeps
+ * it taps it under the name HT_CACHED; one without what is below takes it as an input of this name. */
+#define HT_CACHED "cached"
+typedef enum ht_depth { HT_DEPTH_WHOLE, HT_DEPTH_KEEPS, HT_DEPTH_SHALLOW } ht_depth;
+
+/* What a graph is made for.  tokens: of encoder_hidden_states.  branch: with HT_DEPTH_KEEPS and _SHALLOW, the number of
+ * the skip, 0 the outermost. */
 typedef struct ht_denoiser_size {
     int64_t n, h, w, tokens;
+    ht_depth depth;
+    int branch;
 } ht_denoiser_size;
 
 typedef struct ht_denoiser_family {

@@ -261,6 +261,8 @@ typedef struct ht_sample_options {
     const ht_cond *negative; /* n rows that images are led away from: classifier-free guidance (arXiv:2207.12598), as
                                 one batch, so that a session's batch has room for half as many; NULL: none */
     double guidance;         /* with negative: eps = negative + guidance (own - negative) */
+    int guidance_channels;   /* how many of x's channels are led, from the first; 0: all (facebook's DiT: 3).  A learned
+                                variance never is */
     double guidance_rescale; /* share in which eps is brought back to the spread of its own (arXiv:2305.08891) */
     int64_t each; /* images of one prompt: image k has row k / each of cond and negative, and the noise of index first +
                      k % each; 0: a row and an index for every image */
@@ -301,6 +303,7 @@ typedef struct ht_pipeline_info {
     int factor;                  /* pixels along a side of a latent; 1: there are none */
     int takes_prompt;            /* nonzero: every picture needs one */
     int takes_mask;              /* nonzero: an inpainting model, which needs a picture and a mask */
+    double guidance;             /* that is taken if none is said: 7.5 of prompts, 4 of classes; 1: it cannot be led */
     int distilled;               /* nonzero: it is told of the guidance (LCM) and needs no second evaluation */
     ht_session_info session;     /* of the denoiser, once it has run; zeros before */
 } ht_pipeline_info;
@@ -320,13 +323,19 @@ typedef struct ht_draw_options {
                                                         model has it (SDXL: zeros) */
     int plain_prompts; /* nonzero: brackets are text, and what is longer than a row is cut, as diffusers has it; else as
                           docs/prompts.md says */
-    int clip_skip;     /* 1: hidden states of the text encoder's last layer but one */
-    int no_guidance;   /* nonzero: no second evaluation; else sample.guidance, 0: 7.5, and 1: none either */
+    int max_sequence_length; /* of T5: tokens of a prompt that are read, the end included; 0: 120 of PixArt-alpha, 300
+                                of Sigma */
+    int clip_skip;           /* 1: hidden states of the text encoder's last layer but one */
+    int no_guidance; /* nonzero: no second evaluation; else sample.guidance, 0: ht_pipeline_info's, and 1: none either
+                      */
     int original_size[2], crop[2], target_size[2]; /* SDXL: height and width, top and left, height and width; 0: of the
                                                       picture */
     const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */
     double strength;    /* with init: the share of the steps that is taken; 0: 0.8, with a mask 1 */
     const float *mask;  /* [h,w], above 0.5 where init is to be drawn anew; NULL: everywhere */
+    int cache_interval; /* DeepCache (arXiv:2312.00858): the whole denoiser every so many steps, between them without
+what is below a skip; 0 and 1: always whole */
+    int cache_branch;   /* the skip, 0 the outermost: a higher one computes more and errs less */
     ht_preview preview; /* may be NULL */
     void *preview_user;
     const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the

@@ -59,7 +59,7 @@ static ht_status open_rest(ht_pipeline *p, const char *path)
     if (!status && p->autoencoder)
         status = ht_latents_open(p->autoencoder, &p->options, p->h, p->w, &p->latents);
     if (!status && !p->denoiser->info.cross_attention_dim)
-        status = ht_pipeline_need_session(p, 0, p->options.batch ? p->options.batch : 1);
+        status = ht_pipeline_need_session(p, 0, p->options.batch ? p->options.batch : 1, -1);
     return status;
 }
 
@@ -91,6 +91,7 @@ void ht_pipeline_close(ht_pipeline *p)
 {
     if (!p)
         return;
+    ht_session_close(p->shallow);
     ht_session_close(p->session);
     ht_latents_close(p->latents);
     ht_texts_close(p->texts);
@@ -99,20 +100,33 @@ void ht_pipeline_close(ht_pipeline *p)
     free(p);
 }
 
-ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch)
+ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch, int branch)
 {
     ht_session_options o = p->options;
-    if (p->session && p->tokens == tokens && p->batch == batch)
+    if (p->session && p->tokens == tokens && p->batch == batch && p->branch == branch)
         return HT_OK;
+    ht_session_close(p->shallow);
     ht_session_close(p->session);
-    p->session = NULL;
+    p->session = p->shallow = NULL;
     o.height = p->h;
     o.width = p->w;
     o.tokens = tokens;
     o.batch = batch;
     p->tokens = tokens;
     p->batch = batch;
-    return ht_session_open(p->denoiser, &o, &p->session);
+    p->branch = branch;
+    if (branch < 0)
+        return ht_session_open(p->denoiser, &o, &p->session);
+    ht_session_extras keeps = {.depth = HT_DEPTH_KEEPS, .branch = branch};
+    ht_session_extras shallow = {.depth = HT_DEPTH_SHALLOW, .branch = branch};
+    ht_status status = ht_session_open_with(p->denoiser, &o, &keeps, &p->session);
+    return status ? status : ht_session_open_with(p->denoiser, &o, &shallow, &p->shallow);
+}
+
+double ht_pipeline_guidance(const ht_pipeline *p)
+{
+    static const double of_prompts = 7.5, of_classes = 4;
+    return p->texts ? of_prompts : p->denoiser->info.null_class ? of_classes : 1;
 }
 
 void ht_pipeline_get_info(const ht_pipeline *p, ht_pipeline_info *info)
@@ -124,6 +138,7 @@ void ht_pipeline_get_info(const ht_pipeline *p, ht_pipeline_info *info)
                                .factor = p->factor,
                                .takes_prompt = d->cross_attention_dim > 0,
                                .takes_mask = d->in_channels > p->latent_channels,
+                               .guidance = ht_pipeline_guidance(p),
                                .distilled = d->timestep_cond_dim > 0};
     ht_model_get_info(p->denoiser, &info->model);
     if (p->session)

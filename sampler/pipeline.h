@@ -14,11 +14,15 @@ struct ht_pipeline {
     int h, w, factor;                 /* of latents; pixels along a side of one */
     int channels, latent_channels;    /* of pictures; of samples */
     ht_session *session;              /* NULL: not compiled yet */
-    int tokens, batch;                /* that it is compiled for */
+    ht_session *shallow;              /* the same without what is below `branch`; NULL: no cache */
+    int tokens, batch, branch;        /* that it is compiled for; branch -1: no cache */
 };
 
+/* Strength of guidance if nothing is said, as diffusers' pipelines have it; 1: there is none. */
+double ht_pipeline_guidance(const ht_pipeline *p);
+
 /* The denoiser for so many tokens and images of the model at a time; kept for the next call. */
-ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch);
+ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch, int branch);
 
 /* What img2img and inpainting start from (sampler/pipeline_init.c). */
 typedef struct ht_start {

@@ -15,8 +15,6 @@
 
 enum { MOST_PROMPTS = 32 };
 
-static const double GUIDANCE = 7.5;
-
 typedef struct drawing {
     ht_pipeline *p;
     const ht_draw_options *o;
@@ -112,7 +110,7 @@ static bool negative_is_zero(const drawing *d, int64_t i)
 }
 
 typedef struct vectors {
-    float *hidden, *pooled;
+    float *hidden, *pooled, *mask;
     size_t hidden_size, pooled_size; /* numbers of a text */
 } vectors;
 
@@ -126,9 +124,12 @@ static ht_status encode(const drawing *d, ht_text *texts, int64_t count, ht_text
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld prompts", (long long)count);
     v->hidden = ht_alloc_array(d->arena, hidden, sizeof *v->hidden);
     v->pooled = pooled ? ht_alloc_array(d->arena, pooled, sizeof *v->pooled) : NULL;
-    if (!v->hidden || (pooled && !v->pooled))
+    v->mask = info->attention_mask
+                  ? ht_alloc_array(d->arena, hidden / (size_t)info->cross_attention_dim, sizeof *v->mask)
+                  : NULL;
+    if (!v->hidden || (pooled && !v->pooled) || (info->attention_mask && !v->mask))
         return HT_ERR_MEMORY;
-    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled);
+    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled, v->mask);
 }
 
 /* Original size, crop, and target size: those of the picture if nothing was said (SDXL, arXiv:2307.01952, 2.2). */
@@ -159,6 +160,16 @@ static const float *guidance_rows(const drawing *d, int64_t rows)
     return all;
 }
 
+/* The picture's height and width, or height by width (PixArt-alpha). */
+static const float *sizes(const drawing *d, int64_t rows, int width)
+{
+    float h = (float)(d->p->h * d->p->factor), w = (float)(d->p->w * d->p->factor);
+    float *all = ht_alloc_array(d->arena, (size_t)rows * (size_t)width, sizeof *all);
+    for (int64_t i = 0; all && i < rows * width; i++)
+        all[i] = width == 1 ? h / w : i % 2 ? w : h;
+    return all;
+}
+
 /* What the denoiser takes besides prompts, of so many rows. */
 static ht_status set_numbers(drawing *d, int64_t rows)
 {
@@ -169,6 +180,12 @@ static ht_status set_numbers(drawing *d, int64_t rows)
         return HT_ERR_MEMORY;
     if (info->timestep_cond_dim && !(d->cond.timestep_cond = guidance_rows(d, rows)))
         return HT_ERR_MEMORY;
+    if (info->resolution && !(d->cond.resolution = sizes(d, rows, info->resolution)))
+        return HT_ERR_MEMORY;
+    if (info->aspect_ratio && !(d->cond.aspect_ratio = sizes(d, rows, info->aspect_ratio)))
+        return HT_ERR_MEMORY;
+    d->negative.resolution = d->cond.resolution;
+    d->negative.aspect_ratio = d->cond.aspect_ratio;
     d->negative.time_ids = d->cond.time_ids;
     d->negative.timestep_cond = d->cond.timestep_cond;
     return HT_OK;
@@ -176,7 +193,7 @@ static ht_status set_numbers(drawing *d, int64_t rows)
 
 static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t chunks)
 {
-    vectors own, away;
+    vectors own = {0}, away = {0};
     ht_text_encoding how = {.clip_skip = d->o->clip_skip, .chunks = chunks, .session = &d->p->options};
     ht_status status = encode(d, d->texts + from, count, how, &own);
     how.clip_skip = 0;
@@ -186,6 +203,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
         return status;
     d->cond.encoder_hidden_states = own.hidden;
     d->cond.text_embeds = own.pooled;
+    d->cond.encoder_attention_mask = own.mask;
     for (int64_t i = 0; d->guided && i < count; i++) {
         if (!negative_is_zero(d, from + i))
             continue;
@@ -196,6 +214,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
     if (d->guided) {
         d->negative.encoder_hidden_states = away.hidden;
         d->negative.text_embeds = away.pooled;
+        d->negative.encoder_attention_mask = away.mask;
     }
     return set_numbers(d, count);
 }
@@ -208,8 +227,10 @@ static ht_status sample(drawing *d)
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
     ht_start start = {0};
-    ht_sample_extras extras = {
-        .glance = o->preview ? show : NULL, .glance_user = d, .one_draw = s.rng != HT_RNG_PHILOX};
+    ht_sample_extras extras = {.steps_twice = d->guided && !d->texts, /* as diffusers draws for classes */
+                               .glance = o->preview ? show : NULL,
+                               .glance_user = d,
+                               .one_draw = s.rng != HT_RNG_PHILOX};
     bool has_cond = d->cond.class_labels || d->cond.encoder_hidden_states || d->cond.class_embeddings;
     ht_status status = HT_OK;
     s.cond = has_cond ? &d->cond : NULL;
@@ -234,6 +255,8 @@ static ht_status sample(drawing *d)
         extras.skip = start.skip;
         extras.from_init = start.from_init;
     }
+    extras.shallow = d->p->shallow;
+    extras.interval = o->cache_interval;
     if (!status)
         status = ht_sample_with(d->p->session, &s, &extras, d->first, d->together, NULL);
     return d->failed ? ht_fail(d->failed, "%s", d->message) : status;
@@ -248,6 +271,11 @@ static int model_batch(const drawing *d)
     return d->guided ? 2 * batch : batch;
 }
 
+static int branch_of(const drawing *d)
+{
+    return d->o->cache_interval > 1 ? d->o->cache_branch : -1;
+}
+
 /* Prompts from..from+count-1, which have so many chunks at most. */
 static ht_status draw_prompts(drawing *d, int64_t from, int64_t count, int64_t chunks)
 {
@@ -256,7 +284,8 @@ static ht_status draw_prompts(drawing *d, int64_t from, int64_t count, int64_t c
     d->together = count * d->each;
     ht_status status = d->arena ? set_prompts(d, from, count, chunks) : HT_ERR_MEMORY;
     if (!status)
-        status = ht_pipeline_need_session(d->p, (int)(chunks * ht_texts_length(d->p->texts)), model_batch(d));
+        status =
+            ht_pipeline_need_session(d->p, (int)(chunks * ht_texts_length(d->p->texts)), model_batch(d), branch_of(d));
     if (!status)
         status = sample(d);
     ht_arena_free(d->arena);
@@ -280,14 +309,28 @@ static ht_status draw_all_prompts(drawing *d)
     return status;
 }
 
+/* Away from a class is towards none: the null class, of every picture. */
+static ht_status set_null_class(drawing *d)
+{
+    float *labels = ht_alloc_array(d->arena, (size_t)d->n, sizeof *labels);
+    if (!labels)
+        return HT_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++)
+        labels[i] = (float)(d->p->denoiser->info.num_classes - 1);
+    d->negative.class_labels = labels;
+    return HT_OK;
+}
+
 static ht_status draw_classes(drawing *d)
 {
     d->arena = ht_arena_create();
     d->together = d->n;
     ht_status status = d->arena ? HT_OK : HT_ERR_MEMORY;
     d->cond.class_labels = d->o->sample.cond ? d->o->sample.cond->class_labels : NULL;
+    if (!status && d->guided)
+        status = set_null_class(d);
     if (!status)
-        status = ht_pipeline_need_session(d->p, 0, model_batch(d));
+        status = ht_pipeline_need_session(d->p, 0, model_batch(d), branch_of(d));
     if (!status)
         status = sample(d);
     ht_arena_free(d->arena);
@@ -313,6 +356,9 @@ static ht_status check(const drawing *d)
     if (d->first < 0 || d->n < 0 || d->n > INT64_MAX / 2 / HT_MAX_TRAIN_TIMESTEPS || (takes && d->n % o->prompts))
         return ht_fail(HT_ERR_ARGUMENT, "images %lld, %lld of them for %lld prompts: wanted as many for each",
                        (long long)d->first, (long long)d->n, (long long)o->prompts);
+    if (o->cache_interval < 0 || o->cache_branch < 0)
+        return ht_fail(HT_ERR_ARGUMENT, "a cache of interval %d at branch %d: wanted 0 and more", o->cache_interval,
+                       o->cache_branch);
     if (!d->images && !o->sample.deliver && d->n)
         return ht_fail(HT_ERR_ARGUMENT, "images go nowhere: give an array for them, or a function to deliver them to");
     return ht_start_check(d->p, o);
@@ -324,8 +370,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     drawing d = {.p = p, .o = options ? options : &defaults, .first = first, .n = n, .images = images};
     size_t size = (size_t)p->h * (size_t)p->w * (size_t)p->factor * (size_t)p->factor * (size_t)p->channels;
     bool distilled = p->denoiser->info.timestep_cond_dim > 0;
-    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : GUIDANCE;
-    d.guided = p->texts && !d.o->no_guidance && !distilled && d.guidance > 1;
+    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : ht_pipeline_guidance(p);
+    d.guided = (p->texts || p->denoiser->info.null_class) && !d.o->no_guidance && !distilled && d.guidance > 1;
     d.each = d.o->prompts > 0 ? n / d.o->prompts : n;
     ht_status status = check(&d);
     if (status)
@@ -335,6 +381,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
         status = ht_fail(HT_ERR_MEMORY, "out of memory for a picture");
     if (!status && d.o->preview)
         status = ht_glances_open(p, d.o->preview_model, &d.glances);
+    if (!status && p->texts)
+        status = ht_texts_set_length(p->texts, d.o->max_sequence_length);
     if (!status && p->texts)
         status = read_texts(&d);
     if (!status)

@@ -1,35 +1,17 @@
 /* predict_t5.c - one evaluation of a T5 encoder on the ids of a file: `input_ids` [n,tokens] and, if it is there,
  * `attention_mask` of the same shape -> `last_hidden_state`. */
-#include "core/json.h"
 #include "sampler/predict_private.h"
 #include "sampler/session_private.h"
-#include "text/t5.h"
+#include "sampler/text_t5.h"
 
 typedef struct request {
     ht_input_file in;
-    json_t *config;
-    ht_safetensors *weights;
-    ht_t5 *model;
+    ht_t5_text *text;
+    const ht_t5 *model;
     ht_ids_tensor ids;
     float *mask; /* NULL: ones */
     float *out;  /* [n,tokens,d_model] */
 } request;
-
-static ht_status open_model(request *r, const char *folder)
-{
-    ht_t5_config config;
-    ht_weights *weights;
-    ht_arena *arena = r->in.arena;
-    const char *path = ht_sprintf(arena, "%s/config.json", folder);
-    ht_status status = path ? ht_json_read(path, &r->config) : HT_ERR_MEMORY;
-    if (!status)
-        status = ht_t5_config_read(r->config, path, &config);
-    if (!status)
-        status = ht_open_weights(arena, folder, &r->weights);
-    if (!status)
-        status = ht_weights_open(arena, r->weights, ht_t5_rename, NULL, &weights);
-    return status ? status : ht_t5_open(arena, &config, weights, &r->model);
-}
 
 static ht_status read_inputs(request *r)
 {
@@ -106,14 +88,15 @@ static ht_status write_result(const request *r, const char *path)
 ht_status ht_predict_t5(const ht_input_file *in, const char *folder, const ht_predict_how *how, const char *out)
 {
     request r = {.in = *in};
-    ht_status status = open_model(&r, folder);
-    if (!status)
-        status = read_inputs(&r);
+    ht_status status = ht_t5_text_open(folder, NULL, &r.text);
+    if (status)
+        return status;
+    r.model = ht_t5_text_model(r.text);
+    status = read_inputs(&r);
     if (!status)
         status = evaluate(&r, how);
     if (!status)
         status = write_result(&r, out);
-    ht_safetensors_close(r.weights);
-    json_decref(r.config);
+    ht_t5_text_close(r.text);
     return status;
 }

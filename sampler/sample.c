@@ -38,6 +38,7 @@ typedef struct run {
     float *input;  /* [model batch, pixels, channels + extra] */
     float *output; /* [model batch, pixels, output_channels] */
     float *z, *x0; /* [pixels, channels] */
+    float *cached; /* [group images of the model, cached_count]; NULL: no cache */
 } run;
 
 static size_t image_size(const run *r)
@@ -102,7 +103,9 @@ static ht_status set_conditions(run *r, int64_t at, int count)
             gather(r, (size_t)ht_session_numbers(r->session, i), to,
                    r->guided ? ht_condition_rows(c, o->negative) : NULL, ht_condition_rows(c, o->cond));
     }
-    return ht_session_set_cond(r->session, r->guided ? 2 * count : count, &r->cond);
+    int model_count = r->guided ? 2 * count : count;
+    ht_status status = ht_session_set_cond(r->session, model_count, &r->cond);
+    return status || !r->extras->shallow ? status : ht_session_set_cond(r->extras->shallow, model_count, &r->cond);
 }
 
 /* ---- one step of one batch ---- */
@@ -176,11 +179,16 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
 {
     const ht_sample_options *o = r->options;
     size_t size = r->pixels * (size_t)r->output_channels;
+    const ht_guidance g = {.scale = o->guidance,
+                           .rescale = o->guidance_rescale,
+                           .pixels = r->pixels,
+                           .channels = r->output_channels,
+                           .guided = o->guidance_channels ? o->guidance_channels : r->channels};
     ht_status status = HT_OK;
     for (int k = 0; !status && k < count; k++) {
         float *output = r->output + (size_t)k * size;
         if (r->guided)
-            ht_guide(size, output, output + (size_t)count * size, o->guidance, o->guidance_rescale);
+            ht_guide(&g, output, output + (size_t)count * size);
         status = step_image(r, i, at + k, output);
         if (!status && !k && r->extras->glance)
             r->extras->glance(r->extras->glance_user, i, r->trajectory.n, r->x0);
@@ -188,11 +196,28 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
     return status;
 }
 
+/* The model's output.  DeepCache (arXiv:2312.00858, section 3.3): the whole model every `interval` steps, between them
+ * with what came up from below then. */
+static ht_status evaluate(run *r, int i, int64_t at, int count)
+{
+    const float *x = model_input(r, i, at, count);
+    ht_session *shallow = r->extras->shallow;
+    if (!shallow)
+        return ht_session_step(r->session, i, x, r->output);
+    float *cached =
+        r->cached + (size_t)(at % r->group) * (r->guided ? 2 : 1) * (size_t)ht_session_cached_count(shallow);
+    bool whole = i % r->extras->interval == 0;
+    ht_status status = whole ? HT_OK : ht_session_give_cached(shallow, cached);
+    if (!status)
+        status = ht_session_step(whole ? r->session : shallow, i, x, r->output);
+    return status || !whole ? status : ht_session_read_cached(r->session, cached);
+}
+
 static ht_status step_batch(run *r, int i, int64_t at, int count)
 {
     ht_status status = set_conditions(r, at, count);
     if (!status)
-        status = ht_session_step(r->session, i, model_input(r, i, at, count), r->output);
+        status = evaluate(r, i, at, count);
     if (!status)
         status = step_images(r, i, at, count);
     if (status)
@@ -302,6 +327,9 @@ static ht_status check_conditions(const run *r)
     if (!isfinite(o->guidance) || !(o->guidance_rescale >= 0 && o->guidance_rescale <= 1))
         return ht_fail(HT_ERR_ARGUMENT, "guidance is %g, rescaled by %g; wanted a number, and 0 to 1", o->guidance,
                        o->guidance_rescale);
+    if (o->guidance_channels < 0 || o->guidance_channels > r->channels)
+        return ht_fail(HT_ERR_ARGUMENT, "guidance_channels is %d; wanted 1 to %d, or 0 for all", o->guidance_channels,
+                       r->channels);
     if (ht_session_batch(r->session) < 2)
         return ht_fail(HT_ERR_ARGUMENT, "guidance evaluates every image twice: a session of a batch of 2 at least");
     return ht_session_check_cond(r->session, rows, o->negative);
@@ -354,6 +382,14 @@ static ht_status take_room(run *r, ht_arena *arena)
         !ht_mul_size(count, (size_t)r->trajectory.slots, &kept))
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld images", (long long)r->group);
     r->slots = ht_alloc_array(arena, kept, sizeof *r->slots);
+    if (r->extras->shallow) {
+        size_t images = (size_t)r->group * (r->guided ? 2 : 1);
+        if (!ht_mul_size(images, (size_t)ht_session_cached_count(r->extras->shallow), &kept))
+            return ht_fail(HT_ERR_MEMORY, "out of memory for the cache of %zu images", images);
+        r->cached = ht_alloc_array(arena, kept, sizeof *r->cached);
+        if (!r->cached)
+            return HT_ERR_MEMORY;
+    }
     if (!r->images)
         r->room = ht_alloc_array(arena, count, sizeof *r->room);
     return r->slots && (r->images || r->room) ? HT_OK : HT_ERR_MEMORY;
@@ -381,9 +417,11 @@ static ht_status take_memory(run *r, ht_arena *arena)
     if (!r->input || !r->output || !r->z || !r->x0 || take_room(r, arena) || take_conditions(r, arena))
         return HT_ERR_MEMORY;
     r->noise = r->extras->noise ? r->extras->noise : &r->own_noise;
-    return r->extras->noise ? HT_OK
-                            : ht_noise_open(arena, o->rng, o->seed,
-                                            (size_t[3]){(size_t)total, (size_t)r->channels, r->pixels}, &r->own_noise);
+    if (r->extras->noise)
+        return HT_OK;
+    ht_status status = ht_noise_open(arena, o->rng, o->seed, (size_t[3]){(size_t)total, (size_t)r->channels, r->pixels},
+                                     &r->own_noise);
+    return !status && r->extras->steps_twice ? ht_noise_steps_twice(arena, &r->own_noise) : status;
 }
 
 static ht_status set_timesteps(const run *r, ht_arena *arena)
@@ -393,7 +431,8 @@ static ht_status set_timesteps(const run *r, ht_arena *arena)
         return HT_ERR_MEMORY;
     for (int i = 0; i < r->trajectory.n; i++)
         t[i] = r->trajectory.rows[i].timestep;
-    return ht_session_set_timesteps(r->session, r->trajectory.n, t);
+    ht_status status = ht_session_set_timesteps(r->session, r->trajectory.n, t);
+    return status || !r->extras->shallow ? status : ht_session_set_timesteps(r->extras->shallow, r->trajectory.n, t);
 }
 
 static ht_status prepare(run *r, ht_arena *arena)

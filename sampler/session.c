@@ -64,7 +64,9 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     s->graph = ht_graph_create(s->arena);
     if (!s->graph)
         return HT_ERR_MEMORY;
-    s->model->family->build(s->model->network, s->graph, (ht_denoiser_size){s->batch, s->height, s->width, s->tokens});
+    s->model->family->build(
+        s->model->network, s->graph,
+        (ht_denoiser_size){s->batch, s->height, s->width, s->tokens, extras->depth, extras->branch});
     for (const char *const *tap = extras->taps; tap && *tap; tap++)
         ht_tap(s->graph, *tap);
     ht_graph_observe(s->graph, extras->observe);
@@ -75,6 +77,9 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     s->sample = ht_graph_input(s->graph, "sample");
     s->timestep = ht_graph_input(s->graph, "timestep");
     s->class_labels = ht_graph_input(s->graph, "class_labels");
+    s->cached = extras->depth == HT_DEPTH_KEEPS     ? ht_graph_find(s->graph, HT_CACHED)
+                : extras->depth == HT_DEPTH_SHALLOW ? ht_graph_input(s->graph, HT_CACHED)
+                                                    : NULL;
     for (int i = 0; i < HT_CONDITIONS; i++)
         s->conditions[i] = ht_graph_input(s->graph, ht_conditions[i].name);
     return HT_OK;
@@ -124,6 +129,11 @@ ht_status ht_session_open_with(ht_model *model, const ht_session_options *option
     *s = (ht_session){.arena = arena, .model = model};
     ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
     status = check_options(s, o);
+    if (!status && extras->depth && (extras->branch < 0 || extras->branch >= model->info.branches))
+        status = model->info.branches ? ht_fail(HT_ERR_ARGUMENT, "%s: has branches 0 to %d to cache at, not %d",
+                                                model->path, model->info.branches - 1, extras->branch)
+                                      : ht_fail(HT_ERR_UNSUPPORTED, "%s: %s has no cache of deep features", model->path,
+                                                model->class_name);
     if (!status)
         status = build_graph(s, extras);
     if (!status)

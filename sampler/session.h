@@ -32,6 +32,13 @@ ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond);
  * Allocates nothing. */
 ht_status ht_session_step(ht_session *s, int row, const float *x, float *out);
 
+/* DeepCache.  Numbers an image of what is kept: 0 in a session of HT_DEPTH_WHOLE.  After a step of a session of
+ * HT_DEPTH_KEEPS that is read; for a step of one of HT_DEPTH_SHALLOW it is given, both for the n images of the last
+ * _set_cond. */
+int64_t ht_session_cached_count(const ht_session *s);
+ht_status ht_session_read_cached(ht_session *s, float *out);
+ht_status ht_session_give_cached(ht_session *s, const float *cached);
+
 /* The value of a tap after the last step (borrowed until the next call), NULL if the name is not tapped. */
 const float *ht_session_tap(const ht_session *s, const char *name, int64_t *count);
 /* What a session for research has more than one for drawing. */
@@ -40,6 +47,8 @@ typedef struct ht_session_extras {
     bool unfused;            /* leave the graph as the model built it */
     ht_observe observe;      /* what calibration wants to see */
     const ht_layers *layers; /* quantized layers instead of the model's own, borrowed for as long as the session */
+    ht_depth depth;          /* DeepCache: graph/denoiser.h */
+    int branch;
 } ht_session_extras;
 
 ht_status ht_session_open_with(ht_model *model, const ht_session_options *options, const ht_session_extras *extras,

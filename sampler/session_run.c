@@ -163,6 +163,21 @@ ht_status ht_session_step(ht_session *s, int row, const float *x, float *out)
     return status ? status : s->backend->download(s->program, ht_graph_output(s->graph), out, s->n);
 }
 
+int64_t ht_session_cached_count(const ht_session *s)
+{
+    return s->cached ? ht_value_count(s->cached) / s->batch : 0;
+}
+
+ht_status ht_session_read_cached(ht_session *s, float *out)
+{
+    return s->backend->download(s->program, s->cached, out, s->n);
+}
+
+ht_status ht_session_give_cached(ht_session *s, const float *cached)
+{
+    return s->backend->upload(s->program, s->cached, cached, s->n);
+}
+
 const ht_graph *ht_session_graph(const ht_session *s)
 {
     return s->graph;

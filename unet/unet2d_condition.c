@@ -239,6 +239,15 @@ static int class_embed_dim(const ht_unet2d_condition_config *c)
                                                    : 0;
 }
 
+/* conv_in's, one a layer, one a downsampler. */
+static int count_skips(const unet2d_condition *m)
+{
+    int n = 1;
+    for (int i = 0; i < m->config.levels; i++)
+        n += m->down_blocks[i].layers + m->down_blocks[i].has_resampler;
+    return n;
+}
+
 static void condition_info(const void *model, ht_denoiser_info *info)
 {
     const ht_unet2d_condition_config *c = &((const unet2d_condition *)model)->config;
@@ -253,7 +262,8 @@ static void condition_info(const void *model, ht_denoiser_info *info)
                                .cross_attention_dim = c->cross_attention_dim,
                                .text_embed_dim = text_embed_dim(c),
                                .time_ids = c->text_time ? HT_UNET_TIME_IDS : 0,
-                               .timestep_cond_dim = c->time_cond_proj_dim};
+                               .timestep_cond_dim = c->time_cond_proj_dim,
+                               .branches = count_skips(model)};
 }
 
 /* ---- the network ---- */
@@ -315,6 +325,7 @@ static ht_value *time_embedding(ht_graph *g, const unet2d_condition *m, int64_t 
 typedef struct around {
     ht_value *temb, *context;
     ht_skips *skips;
+    ht_denoiser_size size;
 } around;
 
 /* A residual block, then perhaps a transformer. */
@@ -324,12 +335,19 @@ static ht_value *layer(ht_graph *g, const level *b, int i, ht_value *x, const ar
     return b->transformers ? ht_transformer2d_block(g, &b->transformers[i], x, a->context) : x;
 }
 
+/* Whether the way down ends here: nothing below this skip is computed. */
+static bool at_the_bottom(const around *a)
+{
+    return a->size.depth == HT_DEPTH_SHALLOW && a->skips->n > a->size.branch;
+}
+
 /* [n,h,w,c] -> [n,h/2,w/2,c'], rounded up */
 static ht_value *down_block(ht_graph *g, const level *b, ht_value *x, const around *a)
 {
-    for (int i = 0; i < b->layers; i++)
+    for (int i = 0; i < b->layers && !at_the_bottom(a); i++)
         x = ht_keep(a->skips, layer(g, b, i, x, a));
-    return b->has_resampler ? ht_keep(a->skips, ht_resampler_block(g, &b->resampler, x, a->temb)) : x;
+    return b->has_resampler && !at_the_bottom(a) ? ht_keep(a->skips, ht_resampler_block(g, &b->resampler, x, a->temb))
+                                                 : x;
 }
 
 /* [n,h,w,c] -> [n,h,w,c] */
@@ -340,12 +358,34 @@ static ht_value *mid_block(ht_graph *g, const middle *b, ht_value *x, const arou
     return ht_name(g, ht_resnet_block(g, &b->resnets[1], x, a->temb), "mid_block");
 }
 
-/* [n,h,w,c] -> [n,h',w',c'], the size of the next skip */
-static ht_value *up_block(ht_graph *g, const level *b, ht_value *x, const around *a)
+/* What comes up to the layer that takes the skip of the branch: kept, or given. */
+static ht_value *cached(ht_graph *g, const ht_resnet *next, ht_value *x, const around *a)
 {
-    for (int i = 0; i < b->layers; i++)
+    const ht_value *skip = a->skips->at[a->skips->n - 1];
+    if (a->size.depth == HT_DEPTH_WHOLE || a->skips->n != a->size.branch + 1 || !skip)
+        return x;
+    if (a->size.depth == HT_DEPTH_KEEPS) {
+        x = ht_name(g, x, HT_CACHED);
+        ht_tap(g, HT_CACHED);
+        return x;
+    }
+    int64_t channels = next->conv1.weight->shape[1] - skip->shape[3];
+    return ht_input(g, HT_CACHED, 4, (const int64_t[]){skip->shape[0], skip->shape[1], skip->shape[2], channels},
+                    HT_DEPENDS_X);
+}
+
+/* [n,h,w,c] -> [n,h',w',c'], the size of the next skip.  first: the skips that are left when it begins. */
+static ht_value *up_block(ht_graph *g, const level *b, ht_value *x, const around *a, int first)
+{
+    bool built = false;
+    for (int i = 0; i < b->layers; i++) {
+        if (first - i > a->skips->n) /* its skip was not made */
+            continue;
+        built = true;
+        x = cached(g, &b->resnets[i], x, a);
         x = layer(g, b, i, ht_concat(g, x, ht_take(a->skips)), a);
-    if (!b->has_resampler)
+    }
+    if (!b->has_resampler || !built)
         return x;
     const ht_value *next = a->skips->at[a->skips->n - 1];
     return next ? ht_upsampler_block(g, &b->resampler, x, next->shape[1], next->shape[2]) : NULL;
@@ -362,19 +402,20 @@ static void condition_build(const void *model, ht_graph *g, ht_denoiser_size siz
     const unet2d_condition *m = model;
     const ht_unet2d_condition_config *c = &m->config;
     ht_skips skips = {.n = 0};
-    around a = {.temb = time_embedding(g, m, size.n), .skips = &skips};
+    around a = {.temb = time_embedding(g, m, size.n), .skips = &skips, .size = size};
+    int left = count_skips(m);
     a.context = ht_input(g, "encoder_hidden_states", 3, (const int64_t[]){size.n, size.tokens, c->cross_attention_dim},
                          HT_DEPENDS_COND);
     ht_value *x = ht_input(g, "sample", 4, (const int64_t[]){size.n, size.h, size.w, c->in_channels}, HT_DEPENDS_X);
     if (c->center_input_sample)
         x = ht_affine(g, x, 2, -1);
     x = ht_keep(&skips, ht_conv2d(g, x, &m->conv_in, same_size(c->conv_in_kernel)));
-    for (int i = 0; i < c->levels; i++)
+    for (int i = 0; i < c->levels && !at_the_bottom(&a); i++)
         x = down_block(g, &m->down_blocks[i], x, &a);
-    if (c->mid_block)
+    if (c->mid_block && size.depth != HT_DEPTH_SHALLOW)
         x = mid_block(g, &m->mid_block, x, &a);
-    for (int i = 0; i < c->levels; i++)
-        x = up_block(g, &m->up_blocks[i], x, &a);
+    for (int i = 0; i < c->levels; left -= m->up_blocks[i++].layers)
+        x = up_block(g, &m->up_blocks[i], x, &a, left);
     x = ht_silu(g, ht_group_norm(g, x, &m->conv_norm_out, c->norm_num_groups, c->norm_eps));
     ht_output_value(g, ht_conv2d(g, x, &m->conv_out, same_size(c->conv_out_kernel)), "out");
 }
