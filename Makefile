@@ -79,7 +79,7 @@ $(B)/mpi: always
 
 # The tests that run the program.
 PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_cli_quantize $(B)/tests/test_manual \
-                 $(B)/tests/test_fid $(B)/tests/test_sweep $(B)/tests/test_ranks
+                 $(B)/tests/test_fid $(B)/tests/test_sweep $(B)/tests/test_ranks $(B)/tests/test_cli_prompts
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
 

@@ -31,7 +31,7 @@ static const option fid_options[] = {
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
      .help = "model evaluations an image"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed", .help = "of a model's images"},
-    {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
+    {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = SAMPLER_CHOICES, .record = "Sampler",
      .help = "of a model; default: its own"},
     {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad|adm",
      .record = "Spacing", .help = "of timesteps; default: the model's own"},

@@ -92,8 +92,8 @@ void ht_model_close(ht_model *model); /* NULL is allowed; close its sessions fir
 typedef struct ht_model_info {
     const char *class_name; /* as in config.json: "UNet2DModel" */
     const char *scheduler;  /* class name in scheduler_config.json; NULL if the model came without one */
-    const char *sampler; /* that ht_sample takes if it is not told: "ddpm" for diffusers' DDPM classes, else "ddim" */
-    const char *spacing; /* of timesteps, the same: the config's */
+    const char *sampler;    /* that ht_sample takes if it is not told: what serves the scheduler's class, else "ddim" */
+    const char *spacing;    /* of timesteps, the same: the config's */
     const char
         *decoder; /* the pipeline's component that makes pictures of samples, as "vae"; NULL: samples are pictures */
     int in_channels, out_channels;
