@@ -2,6 +2,7 @@
  * inputs, batches 1..9, one to three threads.  Outputs lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
 #include "cpu/math.h"
+#include "cpu/reference.h"
 #include "graph/reverse.h"
 #include "graph/weights.h"
 #include "tests/kernels.h"
@@ -530,6 +531,35 @@ static void attentions_equal_scalar(void **state)
     check(HT_OP_attention);
 }
 
+/* Bytes of a kernel for tokens that attend to one another: a thread's scratch, and what the team shares. */
+static size_t attention_bytes(const ht_kernel *k, int64_t tokens)
+{
+    scene s = open_scene(0, 0, 1);
+    ht_value *x = INPUT(&s, "x", 1, tokens, 320);
+    ht_output_value(s.graph, ht_attention(s.graph, x, x, x, 8, 0.1f), "y");
+    if (ht_graph_finish(s.graph, true))
+        fail_msg("%s", ht_error_message());
+    const ht_op *op = ht_graph_output(s.graph)->producer;
+    size_t bytes = size_of(k->scratch, op) + size_of(k->shared, op);
+    ht_arena_free(s.arena);
+    return bytes;
+}
+
+/* Never tokens x tokens: at most a few times queries, keys and values. */
+static void attention_takes_memory_by_the_token(void **state)
+{
+    (void)state;
+    for (int i = 0; ht_kernel_lists[i]; i++)
+        for (const ht_kernel *k = ht_kernel_lists[i]; k->name; k++) {
+            if (k->op != HT_OP_attention)
+                continue;
+            size_t some = attention_bytes(k, 4096), twice = attention_bytes(k, 8192);
+            if (twice > 2 * some + 4096 || some > 3 * 4096 * 320 * sizeof(float))
+                fail_msg("%s takes %zu bytes for 4096 tokens, %zu for 8192", k->name, some, twice);
+        }
+    assert_true(attention_bytes(&ht_ref_attention, 8192) <= 2 * attention_bytes(&ht_ref_attention, 4096));
+}
+
 static void pools_equal_scalar(void **state)
 {
     (void)state;
@@ -643,6 +673,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(text_encoders_operations_equal_scalar),
         cmocka_unit_test(decoders_operations_do_not_depend_on_threads),
         cmocka_unit_test(attentions_equal_scalar),
+        cmocka_unit_test(attention_takes_memory_by_the_token),
         cmocka_unit_test(pools_equal_scalar),
         cmocka_unit_test(gradients_equal_scalar),
         cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
