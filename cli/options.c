@@ -170,9 +170,10 @@ static bool read_size(const char *text, double min, double max, option_size *siz
     return !*text;
 }
 
-static bool add_text(const char *text, option_texts *list)
+/* An operand is not empty; a prompt may be. */
+static bool add_text(const option *o, const char *text, option_texts *list)
 {
-    if (!*text || list->count == OPTION_MAX_TEXTS)
+    if ((!*text && !o->name) || list->count == OPTION_MAX_TEXTS)
         return false;
     list->value[list->count++] = text;
     return true;
@@ -214,7 +215,7 @@ bool option_read(const option *o, const char *text, void *settings)
     case OPTION_SIZE:
         return read_size(text, o->min, o->max, at);
     case OPTION_TEXTS:
-        return add_text(text, at);
+        return add_text(o, text, at);
     case OPTION_CHOICE:
         if (!is_choice(text, o->choices))
             return false;

@@ -1,6 +1,6 @@
 /* parameters.c - the text `parameters` of a picture, in the convention of AUTOMATIC1111's web UI, which viewers and
- * galleries know: the prompt (none here: an empty line), then one line of "Name: value" with commas between; a value
- * that holds one of , : " is a JSON string. */
+ * galleries know: the prompt (an empty line if there is none), the negative prompt, then one line of "Name: value" with
+ * commas between; a value that holds one of , : " is a JSON string. */
 #include "cli/parameters.h"
 
 #include <limits.h>
@@ -29,19 +29,33 @@ static void write_model(FILE *out, const char *model)
     write_value(out, "Model", slash && slash[1] ? slash + 1 : whole);
 }
 
-char *parameters_text(const command *c, const void *settings, const char *results, const char *model)
+/* On one line: a line's end in a prompt would begin the next part. */
+static void write_line(FILE *out, const char *name, const char *text)
+{
+    fputs(name, out);
+    for (; *text; text++)
+        fputc(*text == '\n' || *text == '\r' ? ' ' : *text, out);
+    fputc('\n', out);
+}
+
+char *parameters_text(const command *c, const void *settings, const picture_words *words)
 {
     char *text = NULL, value[OPTION_MAX_TEXT];
     size_t size;
     FILE *out = open_memstream(&text, &size);
     if (!out)
         return NULL;
-    fprintf(out, "\n");
+    for (int64_t i = 0; i < words->n; i++)
+        write_line(out, "", words->prompts[i]);
+    if (!words->n)
+        fputc('\n', out);
+    if (words->negative)
+        write_line(out, "Negative prompt: ", words->negative);
     for (const option *o = c->options; !option_is_last(o); o++)
         if (o->record && *option_text(o, settings, value))
             write_value(out, o->record, value);
-    fputs(results, out);
-    write_model(out, model);
+    fputs(words->results, out);
+    write_model(out, words->model);
     fprintf(out, "Version: halftone %s", ht_version());
     if (fclose(out)) {
         free(text);

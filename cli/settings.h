@@ -20,15 +20,17 @@ typedef struct quantize_settings {
 
 /* Of `halftone sample`. */
 typedef struct sample_settings {
-    const char *model, *output, *beside;
-    int64_t n, first, total, steps, batch;
-    const char *sampler, *spacing, *rng;
-    double eta;
+    const char *model, *output, *beside, *prompt_file, *negative, *prompt_2, *negative_2, *init, *mask;
+    option_texts prompts;
+    int64_t n, first, total, steps, batch, width, height, clip_skip; /* n: 0 where it was not said */
+    const char *sampler, *spacing, *sigmas, *rng;
+    double eta, guidance, guidance_rescale, strength;
     uint64_t seed;
-    option_ints classes;
-    option_size size;
+    option_ints classes, crop;
+    option_size size, original_size, target_size;
+    const char *preview_model, *terminal;
     run_settings run;
-    bool quiet, json;
+    bool quiet, json, plain, show, preview;
 } sample_settings;
 
 /* "torch-cpu" as the library calls it. */

@@ -80,6 +80,17 @@ static inline float ht_quick_gelu_f32(float x)
     return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
 }
 
+/* gelu with tanh: x (1 + tanh u) / 2 = x * sigmoid(2 u), 2 u = 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (a x^2 + b). */
+#define HT_GELU_TANH_A (-0.0713548163f)
+#define HT_GELU_TANH_B (-1.59576912f)
+
+static inline float ht_gelu_tanh_f32(float x)
+{
+    float y = x * fmaf(HT_GELU_TANH_A, x * x, HT_GELU_TANH_B);
+    y = y > HT_SILU_MAX ? HT_SILU_MAX : y;
+    return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
+}
+
 /* gelu: x Phi(x) = max(x, 0) - |x| tail, tail = erfc(|x| / sqrt 2) / 2.  With z = |x| / sqrt 2 and t = 1 / (1 + p z),
  * erfc(z) = (a1 t + ... + a5 t^5) e^-z^2 within 1.5e-7 (Abramowitz, Stegun, 7.1.26; Hastings 1955).  |x| is cut where
  * the tail is nothing beside any x. */

@@ -23,6 +23,7 @@ typedef struct ht_autoencoder_info {
     int in_channels, out_channels; /* of pictures, in and out */
     int latent_channels;           /* of what is decoded */
     int height, width;             /* of pictures; 0 if the configuration does not say */
+    int factor;                    /* pixels along a side of what one latent becomes */
     float scaling_factor, shift_factor;
     /* The first is the graph's output, the rest have no name or are values by the way. */
     ht_coded decoded[HT_AUTOENCODER_OUTPUTS], encoded[HT_AUTOENCODER_OUTPUTS];

@@ -106,6 +106,10 @@ typedef struct ht_model_info {
     int text_embed_dim;      /* > 0: it takes text_embeds, a vector of this length an image (SDXL) */
     int time_ids;            /* > 0: it takes so many time_ids an image (SDXL: sizes and crops) */
     int timestep_cond_dim;   /* > 0: it takes timestep_cond, a vector of this length an image (LCM) */
+    int has_null_class;      /* nonzero: class num_classes - 1 stands for none, as guidance needs it (DiT) */
+    int attention_mask;      /* 1: it takes encoder_attention_mask (PixArt) */
+    int resolution;          /* > 0: it takes so many numbers of resolution an image (PixArt-alpha) */
+    int aspect_ratio;        /* 1: it takes aspect_ratio (the same) */
     int64_t parameters;      /* elements of all weights */
     int64_t weight_bytes;    /* bytes of all weights as stored */
     int layers;              /* that are quantized (ht_model_get_layer); 0: a model of floats */
@@ -187,6 +191,9 @@ typedef struct ht_cond {
     const float *text_embeds;           /* [n, text_embed_dim] */
     const float *time_ids;      /* [n, time_ids]: original height, width, crop top, left, target height, width */
     const float *timestep_cond; /* [n, timestep_cond_dim] */
+    const float *encoder_attention_mask; /* [n, tokens]: 1, or 0 for a token that is not looked at; NULL: all are */
+    const float *resolution;             /* [n, resolution]: height and width */
+    const float *aspect_ratio;           /* [n, aspect_ratio]: height by width */
 } ht_cond;
 
 /* out = model(x, t, cond), once for n images.   x [n,h,w,in_channels], out [n,h,w,out_channels], not overlapping.
@@ -201,8 +208,10 @@ ht_status ht_predict(ht_session *session, int64_t n, const float *x, const float
 typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 
 /* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], and, if the model takes it,
- * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `text_embeds`, `time_ids` and
- * `timestep_cond` [n,c] (any real dtype) from the safetensors file `in`; writes `sample` to the file `out`, which
+ * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `encoder_attention_mask` [n,tokens],
+ * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
+ * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
+ * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
  * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
  * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
  * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
@@ -212,13 +221,14 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
-/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection) are no denoisers and are not opened.  1 if the folder, or
- * its folder `component` (NULL: itself), has a config.json of one, else 0. */
+/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel) are no denoisers and are not opened.  1 if
+ * the folder, or its folder `component` (NULL: itself), has a config.json of one, else 0. */
 int ht_is_text_encoder(const char *path, const char *component);
 
 /* One evaluation of such a folder: reads `input_ids` [n,tokens] (whole numbers of any dtype) from the file `in`, writes
  * `last_hidden_state`, `hidden_states.-2`, `hidden_states.-2.final_layer_norm`, and `text_embeds` if the model has a
- * projection, else `pooler_output`.  Of options batch (0: n), threads, backend and isa count. */
+ * projection, else `pooler_output`.  Of T5's encoder `attention_mask` of the same shape is read too, if it is there,
+ * and `last_hidden_state` alone is written.  Of options batch (0: n), threads, backend and isa count. */
 ht_status ht_predict_text_file(const char *path, const char *component, const ht_session_options *options,
                                const char *in, const char *out, ht_progress progress, void *user);
 
@@ -237,15 +247,23 @@ typedef int (*ht_deliver)(void *user, int64_t index, const float *image);
 
 typedef struct ht_sample_options {
     int steps; /* 0 means 50; negative or more than the schedule has is an error; "uniform" can take a few more */
-    const char *sampler; /* "ddim", "ddpm"; NULL: ht_model_info's */
-    const char *spacing; /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM;
-                            NULL: the config's */
+    const char *sampler; /* of ht_sampler_name; NULL: ht_model_info's */
+    const char *spacing; /* "leading", "trailing", "linspace" as diffusers, "uniform", "quad" as DDIM, "adm" as ADM (the
+                            last three with ddim and ddpm alone); NULL: the config's */
+    const char *sigmas;  /* noise levels of euler, heun, dpm++, unipc, deis: "default", "karras" (arXiv:2206.00364 eq.
+                            5),  "exponential"; NULL: the config's */
     double eta;          /* DDIM eq. 16; 0 is deterministic */
     uint64_t seed;
     ht_rng rng;
     int64_t total; /* images that a HT_RNG_TORCH_* draw covers, as the batch of a diffusers pipeline call; 0 means first
                       + n */
-    const ht_cond *cond;  /* n rows; NULL if the model takes nothing besides x and t */
+    const ht_cond *cond;     /* n rows; NULL if the model takes nothing besides x and t */
+    const ht_cond *negative; /* n rows that images are led away from: classifier-free guidance (arXiv:2207.12598), as
+                                one batch, so that a session's batch has room for half as many; NULL: none */
+    double guidance;         /* with negative: eps = negative + guidance (own - negative) */
+    double guidance_rescale; /* share in which eps is brought back to the spread of its own (arXiv:2305.08891) */
+    int64_t each; /* images of one prompt: image k has row k / each of cond and negative, and the noise of index first +
+                     k % each; 0: a row and an index for every image */
     const float *noise;   /* [n,h,w,c] to start from instead of drawing; NULL: drawn */
     ht_progress progress; /* called after every step of every batch; may be NULL */
     ht_deliver
@@ -253,14 +271,78 @@ typedef struct ht_sample_options {
     void *user;  /* of both */
 } ht_sample_options;
 
+/* Sampler i of the table: "ddim", and in words "DDIM"; NULL after the last. */
+const char *ht_sampler_name(int i, const char **words);
+
 /* Draw images first .. first+n-1 of a seed into images [n,h,w,c], values about [-1,1] (not clipped).
- * Methods: DDIM eq. 12 and 16; DDPM (arXiv:2006.11239) eq. 7; both as diffusers' DDIMScheduler and DDPMScheduler
- * configure them. images is working memory meanwhile: after a failure it holds nothing of use.  It may be NULL, for
+ * Methods: those of diffusers' schedulers, as scheduler_config.json sets them; the sources in sampler/ name the papers.
+ * images is working memory meanwhile: after a failure it holds nothing of use.  It may be NULL, for
  * images that are only delivered: then memory does not grow with n, except that with HT_RNG_TORCH_* the numbers of one
  * draw are held (`total` images), and also the n images if steps add noise, for then all take each step together and
  * none is finished before the last step. Options, cond and noise are checked before the first evaluation. HT_ERR_FORMAT
  * names the step after which an image had values that are not finite. */
 ht_status ht_sample(ht_session *session, const ht_sample_options *options, int64_t first, int64_t n, float *images);
+
+/* ---- pipelines: from prompts, classes or noise to pictures ---- */
+
+/* A denoiser with what stands around it in its folder: tokenizers, text encoders, the autoencoder that makes pictures
+ * of latents.  A denoiser that draws pictures by itself is a pipeline too. */
+typedef struct ht_pipeline ht_pipeline;
+
+/* As ht_model_open and ht_session_open; of options height and width are those of pictures (0: the model's own), batch
+ * is in pictures.  Weights are mapped.  What runs is compiled when it is needed: text encoders only for as long as
+ * prompts are encoded. */
+ht_status ht_pipeline_open(const char *path, const ht_session_options *options, ht_pipeline **pipeline);
+void ht_pipeline_close(ht_pipeline *pipeline); /* NULL is allowed */
+
+typedef struct ht_pipeline_info {
+    ht_model_info model;         /* of the denoiser */
+    int height, width, channels; /* of pictures */
+    int factor;                  /* pixels along a side of a latent; 1: there are none */
+    int takes_prompt;            /* nonzero: every picture needs one */
+    int takes_mask;              /* nonzero: an inpainting model, which needs a picture and a mask */
+    int distilled;               /* nonzero: it is told of the guidance (LCM) and needs no second evaluation */
+    ht_session_info session;     /* of the denoiser, once it has run; zeros before */
+} ht_pipeline_info;
+
+void ht_pipeline_get_info(const ht_pipeline *pipeline, ht_pipeline_info *info);
+
+/* After a step, how the first picture of a batch will look as far as can be told: [h,w,3], borrowed until return. */
+typedef void (*ht_preview)(void *user, int step, int steps, int height, int width, const float *image);
+
+typedef struct ht_draw_options {
+    ht_sample_options sample; /* deliver gets pictures; cond may hold class_labels, a row a picture; each is not read */
+    int64_t prompts;          /* how many; picture k has prompt k / (n / prompts), and of these the i-th the noise of
+                                 index first + i, whatever the other prompts are; with torch's generators all pictures are
+                                 one draw, as a call of a diffusers pipeline with a list of prompts */
+    const char *const *prompt, *const *prompt_2;     /* UTF-8; the second encoder's text, NULL: the same */
+    const char *const *negative, *const *negative_2; /* NULL, or an entry NULL: none, which is the empty text, or as the
+                                                        model has it (SDXL: zeros) */
+    int plain_prompts; /* nonzero: brackets are text, and what is longer than a row is cut, as diffusers has it; else as
+                          docs/prompts.md says */
+    int clip_skip;     /* 1: hidden states of the text encoder's last layer but one */
+    int no_guidance;   /* nonzero: no second evaluation; else sample.guidance, 0: 7.5, and 1: none either */
+    int original_size[2], crop[2], target_size[2]; /* SDXL: height and width, top and left, height and width; 0: of the
+                                                      picture */
+    const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */
+    double strength;    /* with init: the share of the steps that is taken; 0: 0.8, with a mask 1 */
+    const float *mask;  /* [h,w], above 0.5 where init is to be drawn anew; NULL: everywhere */
+    ht_preview preview; /* may be NULL */
+    void *preview_user;
+    const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the
+                                  latents, a pixel each */
+} ht_draw_options;
+
+/* Whether a prompt can be read at all: HT_ERR_ARGUMENT says what is wrong with it. */
+ht_status ht_pipeline_check_prompt(const ht_pipeline *pipeline, const char *prompt, int plain);
+
+/* Draw pictures first .. first+n-1 of a seed into images [n,h,w,channels], or deliver them one by one as ht_sample
+ * does; index in deliver: first + k.  n is a multiple of prompts. */
+ht_status ht_pipeline_draw(ht_pipeline *pipeline, const ht_draw_options *options, int64_t first, int64_t n,
+                           float *images);
+
+/* Read a PNG, JPEG or BMP file as [height,width,3] in [-1,1], resized if it has another size (bicubic). */
+ht_status ht_picture_read(const char *path, int height, int width, float *out);
 
 /* ---- calibration and quantization ---- */
 
@@ -350,6 +432,17 @@ enum {                          /* ht_evaluate_options.metrics */
        HT_METRIC_DISTANCE = 128 /* Euclidean, of features */
 };
 
+/* Several processes that measure the same sets, each a part of every set: pictures are loaded, drawn and run through
+ * the network by one of them each, and all add up what all have made, in the order of the pictures, so that every
+ * process has the results that one alone would have, bit for bit.  Sets, options and models must be the same in all. */
+typedef struct ht_share {
+    int part, parts; /* this process, 0 .. parts-1 */
+    /* mine [bytes] of every part -> all [parts][bytes] in every process.  Nonzero to stop: the call then fails with
+     * HT_ERR_CANCELLED. */
+    int (*exchange)(void *user, const void *mine, size_t bytes, void *all);
+    void *user;
+} ht_share;
+
 /* Where images come from. */
 typedef struct ht_image_source {
     const char *path;  /* a folder (also what lies in folders there; PNG, JPEG, BMP), a zip of such files, or an .npz of
@@ -359,7 +452,8 @@ typedef struct ht_image_source {
     /* Images first .. first+n-1 -> [n,h,w,3] in [-1,1], which are rounded to 8 bits.  NULL: read from path. */
     ht_status (*draw)(void *user, int64_t first, int64_t n, float *images);
     void *user;
-    const char *save; /* file for mu and sigma of these images (.npz); NULL: they are not kept */
+    const char *save; /* file for mu and sigma of these images (.npz), which part 0 writes; NULL: they are not kept */
+    const ht_share *share; /* borrowed; NULL: this process measures all of it */
 } ht_image_source;
 
 /* The size of a folder's or a zip's first image; 0 x 0 for an .npz. */

@@ -62,4 +62,9 @@ static ht_status make_row(const ht_trajectory_source *s, int i, ht_step_row *row
     return ht_predict_x0(s, i, row);
 }
 
-const ht_sampler ht_ddim = {"ddim", class_names, make_row};
+static ht_status make(ht_trajectory_source *source, ht_trajectory *out)
+{
+    return ht_make_rows(source, out, make_row);
+}
+
+const ht_sampler ht_ddim = {"ddim", "DDIM", class_names, true, make};

@@ -40,8 +40,6 @@ static ht_status make_row(const ht_trajectory_source *s, int i, ht_step_row *row
 {
     int t = s->steps.timesteps[i];
     double a = s->alphas_cumprod[t], previous = ht_next_alpha(s, i);
-    if (s->options->eta != 0)
-        return ht_fail(HT_ERR_ARGUMENT, "eta is %g; ddpm has none, it belongs to ddim", s->options->eta);
     if (previous == 0)
         return ht_fail(HT_ERR_ARGUMENT, "noise schedule: alphas_cumprod is 0 before the last timestep");
     double alpha = a / previous, beta = 1 - alpha;
@@ -54,4 +52,9 @@ static ht_status make_row(const ht_trajectory_source *s, int i, ht_step_row *row
     return ht_predict_x0(s, i, row);
 }
 
-const ht_sampler ht_ddpm = {"ddpm", class_names, make_row};
+static ht_status make(ht_trajectory_source *source, ht_trajectory *out)
+{
+    return ht_make_rows(source, out, make_row);
+}
+
+const ht_sampler ht_ddpm = {"ddpm", "DDPM", class_names, false, make};

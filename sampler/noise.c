@@ -33,6 +33,13 @@ void ht_noise_turn(ht_noise *noise, uint32_t turn)
         ht_torch_cuda_randn(&noise->torch_cuda, count, noise->drawn);
 }
 
+static void to_channels_last(const ht_noise *noise, const float *from, float *out)
+{
+    for (size_t p = 0; p < noise->pixels; p++)
+        for (size_t c = 0; c < noise->channels; c++)
+            out[p * noise->channels + c] = from[c * noise->pixels + p];
+}
+
 void ht_noise_image(ht_noise *noise, uint64_t index, float *out)
 {
     size_t count = noise->channels * noise->pixels;
@@ -41,7 +48,17 @@ void ht_noise_image(ht_noise *noise, uint64_t index, float *out)
         ht_image_randn(noise->seed, index, noise->turn, count, noise->drawn);
     else
         from += (size_t)index * count;
-    for (size_t p = 0; p < noise->pixels; p++)
-        for (size_t c = 0; c < noise->channels; c++)
-            out[p * noise->channels + c] = from[c * noise->pixels + p];
+    to_channels_last(noise, from, out);
+}
+
+void ht_noise_shared(ht_noise *noise, uint32_t which, float *out)
+{
+    size_t count = noise->channels * noise->pixels;
+    if (noise->rng == HT_RNG_PHILOX)
+        ht_image_randn(noise->seed, UINT64_MAX, which, count, noise->drawn);
+    else if (noise->rng == HT_RNG_TORCH_CPU)
+        ht_mt19937_randn(&noise->torch_cpu, count, noise->drawn);
+    else
+        ht_torch_cuda_randn(&noise->torch_cuda, count, noise->drawn);
+    to_channels_last(noise, noise->drawn, out);
 }

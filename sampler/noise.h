@@ -24,6 +24,9 @@ ht_status ht_noise_open(ht_arena *arena, ht_rng rng, uint64_t seed, const size_t
 
 /* Go to a turn; then the noise of image `index`, channels last. */
 void ht_noise_turn(ht_noise *noise, uint32_t turn);
+/* One image's worth that is drawn for all, [1, channels, pixels] of torch, between turns; `which` tells such draws of
+ * HT_RNG_PHILOX apart.  out: channels last. */
+void ht_noise_shared(ht_noise *noise, uint32_t which, float *out);
 void ht_noise_image(ht_noise *noise, uint64_t index, float *out);
 
 #endif

@@ -20,8 +20,7 @@ static const char *const variances[] = {"fixed_small", "fixed_small_log", "fixed
                                         "learned",     "learned_range",   NULL};
 static const char *const timestep_types[] = {"discrete", NULL};
 
-/* The last rows say how other samplers step: nothing to DDIM and DDPM.  A key that is not here may change what the
- * model expects. */
+/* A key that is not here may change what the model expects. */
 /* clang-format off */
 static const char *const known_keys[] = {
     "num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "rescale_betas_zero_snr",
@@ -53,7 +52,45 @@ void ht_schedule_defaults(ht_schedule_config *config)
         .dynamic_thresholding_ratio = 0.995,
         .sample_max_value = 1,
         .variance_type = HT_VARIANCE_FIXED_SMALL,
+        .solver = {.algorithm_type = HT_DPMSOLVER_PP,
+                   .solver_order = 2,
+                   .lower_order_final = true,
+                   .predict_x0 = true,
+                   .original_inference_steps = 50,
+                   .timestep_scaling = 10},
     };
+}
+
+void ht_schedule_stable_diffusion(ht_schedule_config *config)
+{
+    ht_schedule_defaults(config);
+    config->beta_start = 0.00085;
+    config->beta_end = 0.012;
+    config->beta_schedule = HT_BETAS_SCALED_LINEAR;
+    config->steps_offset = 1;
+    config->set_alpha_to_one = false;
+    config->clip_sample = false;
+}
+
+/* What the constructors of diffusers' classes take where the file says nothing, if it is not what DDIM's takes. */
+static void set_class_defaults(const char *class_name, ht_schedule_config *c)
+{
+    static const char *const by_linspace[] = {"EulerDiscreteScheduler",       "EulerAncestralDiscreteScheduler",
+                                              "HeunDiscreteScheduler",        "DPMSolverMultistepScheduler",
+                                              "DPMSolverSinglestepScheduler", "UniPCMultistepScheduler",
+                                              "DEISMultistepScheduler",       "LMSDiscreteScheduler"};
+    bool heun = !strcmp(class_name, "HeunDiscreteScheduler"), lcm = !strcmp(class_name, "LCMScheduler");
+    for (size_t i = 0; i < sizeof by_linspace / sizeof *by_linspace; i++)
+        if (!strcmp(class_name, by_linspace[i]))
+            c->timestep_spacing = HT_SPACING_LINSPACE;
+    if (!strcmp(class_name, "PNDMScheduler"))
+        c->set_alpha_to_one = false;
+    if (!heun && !lcm)
+        return;
+    c->clip_sample = false;
+    c->beta_start = 0.00085;
+    c->beta_end = 0.012;
+    c->beta_schedule = lcm ? HT_BETAS_SCALED_LINEAR : HT_BETAS_LINEAR;
 }
 
 static ht_status check_ranges(const ht_schedule_config *c, const char *where)
@@ -99,12 +136,63 @@ static ht_status read_betas(ht_arena *arena, ht_json *j, ht_schedule_config *c)
     return j->status;
 }
 
+static const char *const algorithms[] = {"dpmsolver", "dpmsolver++", "sde-dpmsolver", "sde-dpmsolver++", "deis", NULL};
+static const char *const solvers[] = {"midpoint", "heun", "logrho", "bh1", "bh2", NULL};
+static const char *const final_sigmas[] = {"zero", "sigma_min", NULL};
+static const char *const interpolations[] = {"linear", "log_linear", NULL};
+
+/* Settings of samplers on sigmas that this version has not: an error once such a sampler is made. */
+static const char *unsupported_setting(ht_json *j)
+{
+    static const char *const flags[] = {"use_beta_sigmas", "use_lu_lambdas", "use_flow_sigmas", "use_dynamic_shifting"};
+    const json_t *least = json_object_get(j->object, "lambda_min_clipped");
+    for (size_t i = 0; i < sizeof flags / sizeof *flags; i++)
+        if (ht_json_bool(j, flags[i], false))
+            return flags[i];
+    return json_is_number(least) && isfinite(json_number_value(least)) ? "lambda_min_clipped" : NULL;
+}
+
+static void read_disabled(ht_json *j, ht_solver_config *s)
+{
+    double steps[HT_MAX_DISABLED];
+    int n = ht_json_reals(j, "disable_corrector", steps, HT_MAX_DISABLED);
+    for (s->disabled = 0; s->disabled < n && !j->status; s->disabled++)
+        s->disable_corrector[s->disabled] = steps[s->disabled] >= 0 && steps[s->disabled] <= HT_MAX_TRAIN_TIMESTEPS
+                                                ? (int)steps[s->disabled]
+                                                : HT_MAX_TRAIN_TIMESTEPS;
+}
+
+static void read_solver(ht_json *j, ht_solver_config *s)
+{
+    s->skip_prk_steps = ht_json_bool(j, "skip_prk_steps", s->skip_prk_steps);
+    s->algorithm_type = (ht_algorithm)ht_json_choice(j, "algorithm_type", s->algorithm_type, algorithms);
+    s->solver_type = (ht_solver)ht_json_choice(j, "solver_type", s->solver_type, solvers);
+    s->solver_order = ht_json_int(j, "solver_order", s->solver_order, 1, 3);
+    s->lower_order_final = ht_json_bool(j, "lower_order_final", s->lower_order_final);
+    s->euler_at_final = ht_json_bool(j, "euler_at_final", s->euler_at_final);
+    s->final_sigma_min = ht_json_choice(j, "final_sigmas_type", 0, final_sigmas) == 1;
+    s->log_linear = ht_json_choice(j, "interpolation_type", 0, interpolations) == 1;
+    if (ht_json_bool(j, "use_exponential_sigmas", false))
+        s->sigmas = HT_SIGMAS_EXPONENTIAL;
+    if (ht_json_bool(j, "use_karras_sigmas", false))
+        s->sigmas = HT_SIGMAS_KARRAS;
+    s->sigma_min = ht_json_real(j, "sigma_min", 0);
+    s->sigma_max = ht_json_real(j, "sigma_max", 0);
+    s->predict_x0 = ht_json_bool(j, "predict_x0", s->predict_x0);
+    s->original_inference_steps =
+        ht_json_int(j, "original_inference_steps", s->original_inference_steps, 1, HT_MAX_TRAIN_TIMESTEPS);
+    s->timestep_scaling = ht_json_real(j, "timestep_scaling", s->timestep_scaling);
+    s->unsupported = unsupported_setting(j);
+    read_disabled(j, s);
+}
+
 ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *where, ht_schedule_config *config)
 {
     ht_schedule_config c;
     ht_schedule_defaults(&c);
     ht_json j = {.object = object, .where = where};
     const char *class_name = ht_json_string(&j, "_class_name", c.class_name);
+    set_class_defaults(class_name ? class_name : "", &c);
     c.num_train_timesteps = ht_json_int(&j, "num_train_timesteps", c.num_train_timesteps, 1, HT_MAX_TRAIN_TIMESTEPS);
     c.prediction_type = (ht_prediction)ht_json_choice(&j, "prediction_type", c.prediction_type, predictions);
     c.timestep_spacing = (ht_spacing)ht_json_choice(&j, "timestep_spacing", c.timestep_spacing, spacings);
@@ -118,7 +206,8 @@ ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *wh
     c.dynamic_thresholding_ratio = ht_json_real(&j, "dynamic_thresholding_ratio", c.dynamic_thresholding_ratio);
     c.sample_max_value = ht_json_real(&j, "sample_max_value", c.sample_max_value);
     c.variance_type = (ht_variance)ht_json_choice(&j, "variance_type", c.variance_type, variances);
-    ht_json_allow(&j, "DDIM or DDPM", known_keys);
+    read_solver(&j, &c.solver);
+    ht_json_allow(&j, "diffusers' samplers", known_keys);
     ht_status status = read_betas(arena, &j, &c);
     status = status ? status : check_ranges(&c, where);
     if (status)
@@ -228,11 +317,4 @@ ht_status ht_schedule_alphas(ht_arena *arena, const ht_schedule_config *config, 
         return ht_fail(HT_ERR_ARGUMENT, "noise schedule: betas that are all 0 cannot be rescaled to zero terminal SNR");
     *alphas_cumprod = alphas;
     return HT_OK;
-}
-
-void ht_add_noise(float alpha_cumprod, size_t n, const float *x0, const float *noise, float *out)
-{
-    float signal = sqrtf(alpha_cumprod), sigma = sqrtf(1 - alpha_cumprod);
-    for (size_t i = 0; i < n; i++)
-        out[i] = signal * x0[i] + sigma * noise[i];
 }

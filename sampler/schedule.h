@@ -32,6 +32,36 @@ typedef enum ht_variance {
     HT_VARIANCE_LEARNED_RANGE
 } ht_variance;
 
+typedef enum ht_algorithm {
+    HT_DPMSOLVER,
+    HT_DPMSOLVER_PP,
+    HT_SDE_DPMSOLVER,
+    HT_SDE_DPMSOLVER_PP,
+    HT_ALGORITHM_DEIS
+} ht_algorithm;
+typedef enum ht_solver { HT_SOLVER_MIDPOINT, HT_SOLVER_HEUN, HT_SOLVER_LOGRHO, HT_SOLVER_BH1, HT_SOLVER_BH2 } ht_solver;
+typedef enum ht_sigma_spacing { HT_SIGMAS_DEFAULT, HT_SIGMAS_KARRAS, HT_SIGMAS_EXPONENTIAL } ht_sigma_spacing;
+
+enum { HT_MAX_DISABLED = 256 };
+
+/* What the samplers after DDIM and DDPM read.  Names are the file's. */
+typedef struct ht_solver_config {
+    bool skip_prk_steps;         /* PNDM */
+    ht_algorithm algorithm_type; /* DPM-Solver */
+    ht_solver solver_type;
+    int solver_order;
+    bool lower_order_final, euler_at_final;
+    bool final_sigma_min; /* final_sigmas_type: sigma_min, not zero */
+    ht_sigma_spacing sigmas;
+    double sigma_min, sigma_max; /* 0: of the schedule */
+    bool log_linear;             /* Euler's interpolation_type */
+    bool predict_x0;             /* UniPC */
+    int disable_corrector[HT_MAX_DISABLED], disabled;
+    int original_inference_steps; /* LCM */
+    double timestep_scaling;
+    const char *unsupported; /* a setting that is not offered, of samplers on sigmas; NULL: none */
+} ht_solver_config;
+
 /* scheduler_config.json, checked.  Names are the file's. */
 typedef struct ht_schedule_config {
     const char *class_name; /* "DDIMScheduler" */
@@ -50,21 +80,20 @@ typedef struct ht_schedule_config {
     bool thresholding;
     double dynamic_thresholding_ratio, sample_max_value;
     ht_variance variance_type; /* DDPM */
+    ht_solver_config solver;
 } ht_schedule_config;
 
 /* The defaults of diffusers' DDIMScheduler. */
 void ht_schedule_defaults(ht_schedule_config *config);
-/* Read a scheduler_config.json object.  Keys that change results and are not known are errors that name them; keys of
- * other samplers (solver_order, skip_prk_steps) are passed over, as diffusers does when DDIM is built from such a
- * configuration.  A key that is absent has DDIM's default whatever class the file names, in diffusers too:
- * EulerDiscreteScheduler spaces by linspace, DDIM made from its file by leading.  config is written on success. */
+/* Those that single files of Stable Diffusion mean, which hold none. */
+void ht_schedule_stable_diffusion(ht_schedule_config *config);
+/* Read a scheduler_config.json object.  Keys that change results and are not known are errors that name them.  A key
+ * that is absent has the default of the class that the file names, and if that class has none, DDIM's: what diffusers'
+ * from_config makes of it when another sampler takes its place.  config is written on success. */
 ht_status ht_schedule_read(ht_arena *arena, const json_t *object, const char *where, ht_schedule_config *config);
 
 /* alphas_cumprod [num_train_timesteps], alpha-bar of DDPM eq. 4, in the arithmetic of the libraries: float32 betas,
  * zero-SNR rescaling if the configuration asks for it.  HT_ERR_ARGUMENT if a beta is not in [0,1). */
 ht_status ht_schedule_alphas(ht_arena *arena, const ht_schedule_config *config, float **alphas_cumprod);
-
-/* out = sqrt(a) x0 + sqrt(1 - a) noise, n values: DDPM eq. 4 with a = alphas_cumprod[t].  In place is allowed. */
-void ht_add_noise(float alpha_cumprod, size_t n, const float *x0, const float *noise, float *out);
 
 #endif

@@ -19,6 +19,9 @@ ht_status ht_session_set_timesteps(ht_session *s, int n, const float *timesteps)
  */
 ht_status ht_session_check_cond(const ht_session *s, int64_t n, const ht_cond *cond);
 
+/* Numbers an image of entry i of ht_conditions. */
+int64_t ht_session_numbers(const ht_session *s, int condition);
+
 /* The rows from image `at` on; no rows of NULL. */
 ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t at);
 

@@ -84,8 +84,7 @@ static ht_status check_labels(const ht_denoiser_info *info, int64_t n, const flo
     return HT_OK;
 }
 
-/* Numbers of a condition of one image. */
-static int64_t numbers(const ht_session *s, int condition)
+int64_t ht_session_numbers(const ht_session *s, int condition)
 {
     const ht_condition *c = &ht_conditions[condition];
     return (int64_t)ht_condition_width(c, &s->model->info) * (c->per_token ? s->tokens : 1);
@@ -95,10 +94,10 @@ static ht_status check_rows(const ht_session *s, int condition, int64_t n, const
 {
     const ht_condition *c = &ht_conditions[condition];
     const char *path = s->model->path;
-    int64_t per_image = numbers(s, condition);
+    int64_t per_image = ht_session_numbers(s, condition);
     if (rows && !s->conditions[condition])
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s", path, c->name);
-    if (!rows && s->conditions[condition])
+    if (!rows && s->conditions[condition] && !c->optional)
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs %s of %lld numbers an image", path, c->words,
                        (long long)per_image);
     for (int64_t i = 0; rows && i < n * per_image; i++)
@@ -131,7 +130,7 @@ ht_cond ht_session_cond_from(const ht_session *s, const ht_cond *cond, int64_t a
     for (int i = 0; i < HT_CONDITIONS; i++) {
         const float *of_all = ht_condition_rows(&ht_conditions[i], &rows);
         if (of_all)
-            ht_condition_set_rows(&ht_conditions[i], &rows, of_all + at * numbers(s, i));
+            ht_condition_set_rows(&ht_conditions[i], &rows, of_all + at * ht_session_numbers(s, i));
     }
     return rows;
 }
@@ -141,9 +140,11 @@ ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond)
     ht_status status = ht_session_check_cond(s, n, cond);
     if (!status && s->class_labels)
         status = s->backend->upload(s->program, s->class_labels, cond->class_labels, n);
-    for (int i = 0; !status && i < HT_CONDITIONS; i++)
+    for (int i = 0; !status && i < HT_CONDITIONS; i++) {
+        const float *rows = cond ? ht_condition_rows(&ht_conditions[i], cond) : NULL;
         if (s->conditions[i])
-            status = s->backend->upload(s->program, s->conditions[i], ht_condition_rows(&ht_conditions[i], cond), n);
+            status = s->backend->upload(s->program, s->conditions[i], rows ? rows : s->ones, n);
+    }
     if (status)
         return status;
     s->n = n;

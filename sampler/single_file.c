@@ -2,6 +2,7 @@
 #include "sampler/single_file.h"
 
 #include <string.h>
+#include <unistd.h>
 
 #include "unet/names_ldm.h"
 #include "vae/names_ldm.h"
@@ -28,4 +29,10 @@ ht_status ht_single_file_find(ht_arena *arena, const char *path, const char *com
     out->folder = slash ? ht_sprintf(arena, "%.*s", (int)(slash - path), path) : ".";
     out->config = out->folder ? ht_sprintf(arena, "%s/%s.json", out->folder, component) : NULL;
     return out->config ? HT_OK : HT_ERR_MEMORY;
+}
+
+const char *ht_single_file_decoder(ht_arena *arena, const ht_single_file *file)
+{
+    const char *config = ht_sprintf(arena, "%s/vae.json", file->folder);
+    return config && !access(config, F_OK) ? "vae" : NULL;
 }

@@ -13,4 +13,7 @@ typedef struct ht_single_file {
 /* component NULL: the denoiser. */
 ht_status ht_single_file_find(ht_arena *arena, const char *path, const char *component, ht_single_file *out);
 
+/* The component that makes pictures, if its configuration lies beside the file; else NULL. */
+const char *ht_single_file_decoder(ht_arena *arena, const ht_single_file *file);
+
 #endif

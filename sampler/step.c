@@ -1,4 +1,4 @@
-/* step.c - one step of one image: predict x0, bound it, combine.
+/* step.c - one step of one image: predict x0, bound it, combine it with x and with what earlier steps kept.
  *
  * Plain loops in a fixed order, one rounding an operation, so the bits do not depend on how the compiler vectorizes
  * them. Thresholding ("dynamic thresholding", Imagen, arXiv:2205.11487, section 2.3) needs an order statistic: bits of
@@ -59,12 +59,12 @@ static void threshold(const ht_schedule_config *config, size_t n, float *x0)
         x0[i] = clamp(x0[i], s) / s;
 }
 
-static void bound_x0(const ht_schedule_config *config, size_t n, float *x0)
+static void bound_x0(const ht_trajectory *trajectory, size_t n, float *x0)
 {
-    float range = (float)config->clip_sample_range;
-    if (config->thresholding)
-        threshold(config, n, x0);
-    else if (config->clip_sample)
+    float range = (float)trajectory->config->clip_sample_range;
+    if (trajectory->bound == HT_BOUND_THRESHOLD)
+        threshold(trajectory->config, n, x0);
+    else if (trajectory->bound == HT_BOUND_CLIP)
         for (size_t i = 0; i < n; i++)
             x0[i] = clamp(x0[i], range);
 }
@@ -90,6 +90,35 @@ static void add_learned_noise(const ht_step_row *row, const ht_step_image *m)
     }
 }
 
+/* y += factor of slot s, for all s in their order. */
+static void add_slots(const float *factors, const ht_step_image *m, size_t n, float *y)
+{
+    for (size_t s = 0; s < HT_STEP_SLOTS; s++) {
+        const float *slot = m->slots + s * n;
+        if (factors[s] < 0 || factors[s] > 0)
+            for (size_t k = 0; k < n; k++)
+                y[k] += factors[s] * slot[k];
+    }
+}
+
+/* What the step keeps for later ones, and its correction of x. */
+static void keep(const ht_step_row *row, const ht_step_image *m, size_t n)
+{
+    size_t channels = (size_t)m->channels;
+    float *x = m->x, *to = m->slots + (size_t)(row->keep > 0 ? row->keep : 0) * n;
+    for (size_t p = 0; row->keep >= 0 && p < m->pixels; p++)
+        for (size_t c = 0, k = p * channels; c < channels; c++, k++)
+            to[k] = (row->keep_of_x0 * m->scratch[k] + row->keep_of_x * x[k]) +
+                    row->keep_of_out * m->output[p * (size_t)m->output_channels + c];
+    if (row->corrects) {
+        for (size_t k = 0; k < n; k++)
+            x[k] *= row->correct_x;
+        add_slots(row->correct_slot, m, n, x);
+    }
+    if (row->keep_x >= 0)
+        memcpy(m->slots + (size_t)row->keep_x * n, x, n * sizeof *x);
+}
+
 void ht_trajectory_step(const ht_trajectory *trajectory, int i, const ht_step_image *m)
 {
     const ht_step_row *row = &trajectory->rows[i];
@@ -101,13 +130,23 @@ void ht_trajectory_step(const ht_trajectory *trajectory, int i, const ht_step_im
     for (size_t p = 0, at = 0; at < n; p++, at += width)
         for (size_t c = 0; c < width; c++)
             x0[at + c] = row->x0_of_x * x[at + c] + row->x0_of_out * m->output[p * stride + c];
-    bound_x0(trajectory->config, n, x0);
+    bound_x0(trajectory, n, x0);
+    if (trajectory->slots)
+        keep(row, m, n);
     for (size_t p = 0, at = 0; at < n; p++, at += width)
         for (size_t c = 0; c < width; c++)
             x[at + c] = (row->of_x0 * x0[at + c] + row->of_x * x[at + c]) + row->of_out * m->output[p * stride + c];
+    if (trajectory->slots)
+        add_slots(row->of_slot, m, n, x);
     if (row->noise == HT_NOISE_FIXED)
         for (size_t k = 0; k < n; k++)
             x[k] += row->std * m->noise[k];
     else if (row->noise != HT_NOISE_NONE)
         add_learned_noise(row, m);
+}
+
+void ht_add_noise(const ht_step_row *row, size_t n, const float *x0, const float *noise, float *out)
+{
+    for (size_t i = 0; i < n; i++)
+        out[i] = row->signal * x0[i] + row->sigma * noise[i];
 }

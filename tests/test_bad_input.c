@@ -395,8 +395,8 @@ static void assert_says(const scratch *s, const char *words)
         fail_msg("<%s> does not say %s", s->err, words);
 }
 
-/* Latents are no pictures, though they may have 3 or 4 channels. */
-static void pipelines_that_decode_are_refused_by_sample_alone(void **state)
+/* Latents are no pictures, though they may have 3 or 4 channels: without its decoder a pipeline draws nothing. */
+static void pipelines_whose_decoder_is_missing_are_refused_by_sample_alone(void **state)
 {
     scratch *s = *state;
     static const char *const decoders[][2] = {{"vqvae", "[\"diffusers\", \"VQModel\"]"},
@@ -547,7 +547,7 @@ int main(void)
         CASE(damaged_headers_are_refused),
         CASE(duplicate_names_are_refused),
         CASE(configurations_that_do_not_fit_are_refused_by_name),
-        CASE(pipelines_that_decode_are_refused_by_sample_alone),
+        CASE(pipelines_whose_decoder_is_missing_are_refused_by_sample_alone),
         CASE(every_class_of_ddpm_schedulers_draws_ddpm),
         CASE(a_model_without_sample_size_is_asked_for_one),
         CASE(configurations_that_are_not_json_are_refused),

@@ -268,6 +268,73 @@ static void scene_attention(scene *s)
                     "y");
 }
 
+/* Scores to which something is added, by key, by distance, or both. */
+static void scene_biased_attention(scene *s)
+{
+    static const int widths[] = {1, 8, 31, 64, 72};
+    int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40), tk = draw(1, 50),
+            which = draw(1, 3);
+    ht_value *q = INPUT(s, "q", s->batch, tq, heads * d), *k = INPUT(s, "k", s->batch, tk, heads * d);
+    ht_value *v = INPUT(s, "v", s->batch, tk, heads * d);
+    ht_attention_bias bias = {which & 1 ? INPUT(s, "keys", s->batch, tk) : NULL,
+                              which & 2 ? WEIGHT(s, heads, tq + tk - 1) : NULL};
+    describe(s, "%lld queries %lld keys %lld heads of %lld, biases %lld", (long long)tq, (long long)tk,
+             (long long)heads, (long long)d, (long long)which);
+    ht_output_value(s->graph, ht_biased_attention(s->graph, q, k, v, (int)heads, 0.25f, bias), "y");
+}
+
+/* A row of each image, or of all. */
+static ht_value *row_input(scene *s, const char *name, int64_t c)
+{
+    return draw(0, 1) ? INPUT(s, name, s->batch, c) : ht_input(s->graph, name, 2, (int64_t[]){1, c}, HT_DEPENDS_T);
+}
+
+static void scene_modulate(scene *s)
+{
+    int64_t c = draw_channels();
+    ht_value *x = INPUT(s, "x", s->batch, draw(1, 20), c), *scale = row_input(s, "scale", c);
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_modulate(s->graph, x, scale, row_input(s, "shift", c), 1e-6f), "y");
+}
+
+static void scene_gate(scene *s)
+{
+    int64_t c = draw_channels(), tokens = draw(1, 20);
+    ht_value *x = INPUT(s, "x", s->batch, tokens, c), *residual = INPUT(s, "residual", s->batch, tokens, c);
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_gate(s->graph, x, row_input(s, "row", c), residual), "y");
+}
+
+static void scene_rms_norm(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_rms_norm(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c), WEIGHT(s, c), 1e-6f), "y");
+}
+
+static void scene_gelu_tanh(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_gelu_tanh(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_multiply(scene *s)
+{
+    int64_t c = draw_channels(), tokens = draw(1, 20);
+    ht_value *x = INPUT(s, "x", s->batch, tokens, c);
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_multiply(s->graph, x, INPUT(s, "x2", s->batch, tokens, c)), "y");
+}
+
+static void scene_unpatchify(scene *s)
+{
+    int64_t k = draw(1, 4), c = draw(1, 9);
+    describe(s, "patches of %lld, channels %lld", (long long)k, (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, draw(1, 5), draw(1, 5), k * k * c);
+    ht_output_value(s->graph, ht_unpatchify(s->graph, x, (int)k), "y");
+}
+
 /* ---- the operations of reverse mode, as gradients bring them ---- */
 
 /* The gradient of y by v becomes the scene's output. */
@@ -409,6 +476,13 @@ static const struct {
     {HT_OP_nearest_row, scene_nearest_row},
     {HT_OP_upsample, scene_upsample},
     {HT_OP_attention, scene_attention},
+    {HT_OP_attention, scene_biased_attention},
+    {HT_OP_modulate, scene_modulate},
+    {HT_OP_gate, scene_gate},
+    {HT_OP_rms_norm, scene_rms_norm},
+    {HT_OP_gelu_tanh, scene_gelu_tanh},
+    {HT_OP_multiply, scene_multiply},
+    {HT_OP_unpatchify, scene_unpatchify},
     {HT_OP_max_pool, scene_max_pool},
     {HT_OP_mean_pool, scene_mean_pool},
     {HT_OP_conv2d_by, scene_by},
@@ -525,6 +599,15 @@ static void decoders_operations_do_not_depend_on_threads(void **state)
     check(HT_OP_upsample);
 }
 
+static void diffusion_transformers_operations_equal_scalar(void **state)
+{
+    (void)state;
+    static const ht_op_kind kinds[] = {HT_OP_modulate,  HT_OP_gate,     HT_OP_rms_norm,
+                                       HT_OP_gelu_tanh, HT_OP_multiply, HT_OP_unpatchify};
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        check(kinds[i]);
+}
+
 static void attentions_equal_scalar(void **state)
 {
     (void)state;
@@ -619,6 +702,11 @@ static double exact_quick_gelu(double x)
     return x / (1 + exp(-1.702 * x));
 }
 
+static double exact_gelu_tanh(double x)
+{
+    return x * (1 + tanh(0.79788456080286536 * (x + 0.044715 * x * x * x))) / 2;
+}
+
 /* The formula for erfc is within 1.5e-7, half of which is multiplied with x; the rest is rounding, of the exponent too.
  */
 static void gelus_are_what_they_are_called(void **state)
@@ -626,6 +714,7 @@ static void gelus_are_what_they_are_called(void **state)
     (void)state;
     check_activation(ht_gelu_f32, exact_gelu, 0.75e-7);
     check_activation(ht_quick_gelu_f32, exact_quick_gelu, 0);
+    check_activation(ht_gelu_tanh_f32, exact_gelu_tanh, 1e-7); /* the exponent grows as the cube of x */
 }
 
 /* Beside a slope of about 1 all errors are absolute: that of erfc's formula, and rounding. */
@@ -672,6 +761,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(silus_equal_scalar),
         cmocka_unit_test(text_encoders_operations_equal_scalar),
         cmocka_unit_test(decoders_operations_do_not_depend_on_threads),
+        cmocka_unit_test(diffusion_transformers_operations_equal_scalar),
         cmocka_unit_test(attentions_equal_scalar),
         cmocka_unit_test(attention_takes_memory_by_the_token),
         cmocka_unit_test(pools_equal_scalar),

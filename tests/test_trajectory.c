@@ -243,7 +243,7 @@ static void settings_out_of_range_are_refused(void **state)
     read_config(NULL, NULL);
 }
 
-static void configurations_of_other_samplers_serve_ddim(void **state)
+static void configurations_of_one_sampler_serve_another(void **state)
 {
     (void)state;
     ht_schedule_config config;
@@ -257,6 +257,9 @@ static void configurations_of_other_samplers_serve_ddim(void **state)
     assert_string_equal(config.class_name, "PNDMScheduler");
     assert_int_equal(config.beta_schedule, HT_BETAS_SCALED_LINEAR);
     assert_ok(ht_trajectory_make(arena, &config, &(ht_trajectory_options){.steps = 50}, &trajectory));
+    assert_string_equal(trajectory.sampler->name, "pndm");
+    assert_ok(
+        ht_trajectory_make(arena, &config, &(ht_trajectory_options){.steps = 50, .sampler = "ddim"}, &trajectory));
     assert_string_equal(trajectory.sampler->name, "ddim");
     assert_ok(read_config(
         "{\"_class_name\": \"DPMSolverMultistepScheduler\", \"algorithm_type\": \"dpmsolver++\", \"solver_order\": 2, "
@@ -383,16 +386,104 @@ static void trailing_has_as_many_timesteps_as_steps(void **state)
     ht_arena_free(arena);
 }
 
-/* In diffusers too: DDIMScheduler.from_config takes what the file says and its own defaults for the rest. */
-static void what_another_class_leaves_out_has_the_default_of_ddim(void **state)
+/* In diffusers too: a class brings its own defaults, which from_config hands on with what the file says; of what the
+ * class does not know DDIM has its own. */
+static void what_a_class_leaves_out_has_its_default(void **state)
 {
     (void)state;
     ht_schedule_config config;
     assert_ok(
         read_config("{\"_class_name\": \"EulerDiscreteScheduler\", \"interpolation_type\": \"linear\"}", &config));
-    assert_int_equal(config.timestep_spacing, HT_SPACING_LEADING);
+    assert_int_equal(config.timestep_spacing, HT_SPACING_LINSPACE);
     assert_true(config.clip_sample && config.set_alpha_to_one);
+    assert_ok(read_config("{\"_class_name\": \"PNDMScheduler\"}", &config));
+    assert_int_equal(config.timestep_spacing, HT_SPACING_LEADING);
+    assert_false(config.set_alpha_to_one);
+    assert_ok(read_config("{\"_class_name\": \"LCMScheduler\"}", &config));
+    assert_true(!config.clip_sample && config.beta_schedule == HT_BETAS_SCALED_LINEAR);
+    assert_ok(read_config("{\"_class_name\": \"LMSDiscreteScheduler\"}", &config));
+    assert_string_equal(ht_sampler_for(config.class_name), "ddim");
     read_config(NULL, NULL);
+}
+
+/* No sampler reads what was not kept, and none draws or keeps outside of its slots, wherever it begins. */
+static void samplers_may_begin_at_any_step(void **state)
+{
+    (void)state;
+    ht_schedule_config config;
+    const char *name;
+    ht_schedule_defaults(&config);
+    config.solver.skip_prk_steps = true;
+    for (int order = 1; order <= 3; order++) {
+        config.solver.solver_order = order;
+        for (int i = 0; (name = ht_sampler_name(i, NULL)); i++)
+            for (int skip = 0; skip < 8; skip++) {
+                ht_arena *arena = ht_arena_create();
+                ht_trajectory t;
+                float x[COUNT], output[COUNT], noise[COUNT], scratch[COUNT], slots[HT_STEP_SLOTS * COUNT];
+                assert_ok(ht_trajectory_make(arena, &config,
+                                             &(ht_trajectory_options){.sampler = name, .steps = 8, .skip = skip}, &t));
+                assert_in_range(t.slots, 0, HT_STEP_SLOTS);
+                fill(x, COUNT, 1);
+                fill(output, COUNT, 2);
+                fill(noise, COUNT, 3);
+                for (size_t k = 0; k < HT_STEP_SLOTS * COUNT; k++)
+                    slots[k] = NAN;
+                for (int step = 0; step < t.n; step++)
+                    ht_trajectory_step(&t, step,
+                                       &(ht_step_image){.pixels = PIXELS,
+                                                        .channels = CHANNELS,
+                                                        .x = x,
+                                                        .output = output,
+                                                        .output_channels = CHANNELS,
+                                                        .noise = noise,
+                                                        .scratch = scratch,
+                                                        .slots = slots});
+                for (size_t k = 0; k < COUNT; k++)
+                    if (!isfinite(x[k]))
+                        fail_msg("%s of order %d from step %d on: x is %g", name, order, skip, (double)x[k]);
+                for (size_t k = (size_t)t.slots * COUNT; k < HT_STEP_SLOTS * COUNT; k++)
+                    assert_true(isnan(slots[k]));
+                ht_arena_free(arena);
+            }
+    }
+}
+
+/* If the model knows the image, every method without noise ends at it: x stays on the line between image and noise. */
+static void a_model_that_knows_the_image_gives_it(void **state)
+{
+    (void)state;
+    ht_schedule_config config;
+    const char *name;
+    ht_schedule_defaults(&config);
+    config.clip_sample = false;
+    config.solver.skip_prk_steps = true;
+    for (int i = 0; (name = ht_sampler_name(i, NULL)); i++) {
+        ht_trajectory t;
+        float image[COUNT], noise[COUNT], x[COUNT], output[COUNT], scratch[COUNT], slots[HT_STEP_SLOTS * COUNT];
+        if (!strcmp(name, "ddpm") || !strcmp(name, "dpm++-sde") || !strcmp(name, "euler-a") || !strcmp(name, "lcm"))
+            continue;
+        ht_arena *arena = ht_arena_create();
+        assert_ok(ht_trajectory_make(arena, &config, &(ht_trajectory_options){.sampler = name, .steps = 10}, &t));
+        fill(image, COUNT, 1);
+        fill(noise, COUNT, 2);
+        ht_add_noise(&t.rows[0], COUNT, image, noise, x);
+        for (int step = 0; step < t.n; step++) {
+            for (size_t k = 0; k < COUNT; k++)
+                output[k] = noise[k];
+            ht_trajectory_step(&t, step,
+                               &(ht_step_image){.pixels = PIXELS,
+                                                .channels = CHANNELS,
+                                                .x = x,
+                                                .output = output,
+                                                .output_channels = CHANNELS,
+                                                .scratch = scratch,
+                                                .slots = slots});
+        }
+        if (!(relative_error(x, image, COUNT) <= 0.02)) /* some end at the first timestep, which has a little noise */
+            fail_msg("%s ends %g from the image", name, relative_error(x, image, COUNT));
+        ht_arena_free(arena);
+    }
 }
 
 int main(void)
@@ -407,11 +498,13 @@ int main(void)
         cmocka_unit_test(nan_is_not_clipped_away),
         cmocka_unit_test(settings_that_are_not_known_are_refused),
         cmocka_unit_test(settings_out_of_range_are_refused),
-        cmocka_unit_test(configurations_of_other_samplers_serve_ddim),
+        cmocka_unit_test(configurations_of_one_sampler_serve_another),
         cmocka_unit_test(given_betas_are_read),
         cmocka_unit_test(zero_snr_is_reached_at_the_last_beta_given),
         cmocka_unit_test(trailing_has_as_many_timesteps_as_steps),
-        cmocka_unit_test(what_another_class_leaves_out_has_the_default_of_ddim),
+        cmocka_unit_test(what_a_class_leaves_out_has_its_default),
+        cmocka_unit_test(samplers_may_begin_at_any_step),
+        cmocka_unit_test(a_model_that_knows_the_image_gives_it),
         cmocka_unit_test(steps_that_cannot_be_taken_are_refused),
         cmocka_unit_test(sections_that_do_not_fit_are_refused),
         cmocka_unit_test(lists_stay_inside_the_schedule),

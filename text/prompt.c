@@ -158,6 +158,29 @@ ht_status ht_prompt_read(const ht_clip_tokenizer *t, const char *text, size_t si
     return status;
 }
 
+ht_status ht_prompt_read_plain(const ht_clip_tokenizer *t, const char *text, size_t size, ht_prompt *out)
+{
+    ht_prompt prompt = {.length = ht_clip_tokenizer_tokens(t)->length};
+    rows r = {.tokens = ht_clip_tokenizer_tokens(t), .out = &prompt};
+    ht_status status = next_row(&r);
+    if (!status)
+        status = ht_clip_encode(t, text, size, prompt.ids, NULL);
+    if (status)
+        ht_prompt_free(&prompt);
+    else
+        *out = prompt;
+    return status;
+}
+
+ht_status ht_prompt_pad(const ht_clip_tokenizer *t, ht_prompt *prompt, int64_t chunks)
+{
+    rows r = {.tokens = ht_clip_tokenizer_tokens(t), .out = prompt, .cap = prompt->chunks};
+    ht_status status = HT_OK;
+    while (!status && prompt->chunks < chunks)
+        status = next_row(&r);
+    return status;
+}
+
 /* ---- hidden states ---- */
 
 static double sum_of(const float *x, int64_t n)

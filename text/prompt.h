@@ -24,6 +24,12 @@ enum { HT_MOST_OPEN_BRACKETS = 256 };
 ht_status ht_prompt_read(const ht_clip_tokenizer *t, const char *text, size_t size, ht_prompt *out);
 void ht_prompt_free(ht_prompt *prompt);
 
+/* The same without any of this: one row, and what does not fit is cut off, as pipelines of diffusers read a prompt. */
+ht_status ht_prompt_read_plain(const ht_clip_tokenizer *t, const char *text, size_t size, ht_prompt *out);
+
+/* Add empty rows until there are so many: two prompts that are guided against one another have as many. */
+ht_status ht_prompt_pad(const ht_clip_tokenizer *t, ht_prompt *prompt, int64_t chunks);
+
 /* Put the weights into the encoder's hidden states [chunks][length][channels]: every token's vector times its weight,
  * then all times one number that makes their mean what it was.  Nothing is touched if all weights are 1. */
 void ht_prompt_weigh(const ht_prompt *prompt, float *hidden, int64_t channels);

@@ -9,6 +9,7 @@ flags_of() { # the instruction sets of the Makefile
     cpu/amx*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c -mamx-tile -mamx-int8" ;;
     cpu/avx512*) echo "-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma -mf16c" ;;
     cpu/avx2*) echo "-mavx2 -mfma -mf16c" ;;
+    cli/ranks.c) pkg-config --exists ompi 2>/dev/null && echo "-DHALFTONE_MPI $(pkg-config --cflags ompi | sed 's/-I/-isystem /g')" ;;
     esac
 }
 

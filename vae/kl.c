@@ -38,6 +38,7 @@ static void kl_info(const void *model, ht_autoencoder_info *info)
                                   .latent_channels = c->latent_channels,
                                   .height = c->height,
                                   .width = c->width,
+                                  .factor = 1 << (c->levels - 1),
                                   .scaling_factor = c->scaling_factor,
                                   .shift_factor = c->shift_factor,
                                   .decoded = {{.name = "sample"}},

@@ -85,6 +85,7 @@ static void tiny_info(const void *model, ht_autoencoder_info *info)
     *info = (ht_autoencoder_info){.in_channels = c->in_channels,
                                   .out_channels = c->out_channels,
                                   .latent_channels = c->latent_channels,
+                                  .factor = 1 << (c->decoder_stages - 1),
                                   .scaling_factor = c->scaling_factor,
                                   .shift_factor = c->shift_factor,
                                   .decoded = {{.name = "sample"}},

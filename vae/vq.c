@@ -39,6 +39,7 @@ static void vq_info(const void *model, ht_autoencoder_info *info)
                               .latent_channels = c->vq_embed_dim,
                               .height = c->height,
                               .width = c->width,
+                              .factor = 1 << (c->levels - 1),
                               .scaling_factor = c->scaling_factor,
                               .decoded = {{.name = "sample"}, {.name = "quantized"}, {.name = "indices", .rows = true}},
                               .encoded = {{.name = "latents"}}};

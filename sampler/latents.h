@@ -1,0 +1,22 @@
+/* latents.h - between a denoiser's latents and pictures: a pipeline's autoencoder, with the factors that belong
+ * between the two. */
+#ifndef HT_SAMPLER_LATENTS_H
+#define HT_SAMPLER_LATENTS_H
+
+#include "halftone.h"
+#include "sampler/coding.h"
+
+typedef struct ht_latents ht_latents;
+
+/* Latents of h x w.  options: threads, backend, isa.  Nothing is compiled until it is needed.  The model must outlive
+ * it. */
+ht_status ht_latents_open(ht_model *autoencoder, const ht_session_options *options, int h, int w, ht_latents **out);
+void ht_latents_close(ht_latents *l); /* NULL is allowed */
+
+/* One image of latents [h,w,c] -> a picture [h*factor, w*factor, channels]. */
+ht_status ht_latents_decode(ht_latents *l, const float *latents, float *picture);
+
+/* A picture -> latents, drawn from the posterior with noise [h,w,c] where the autoencoder has one. */
+ht_status ht_latents_encode(ht_latents *l, const float *picture, const float *noise, float *latents);
+
+#endif
