@@ -120,16 +120,16 @@ static ht_status read_labels(ht_arena *arena, const ht_safetensors *file, const 
 }
 
 ht_status ht_contexts_read(ht_arena *arena, const ht_safetensors *file, const ht_model *model, int64_t samples,
-                           ht_contexts *out, const int32_t **context)
+                           ht_contexts *contexts, const int32_t **context)
 {
     const ht_tensor *t = ht_safetensors_find(file, "context");
     ht_status status = HT_OK;
-    *out = (ht_contexts){.negative = -1};
+    *contexts = (ht_contexts){.negative = -1};
     for (int i = 0; !status && i < HT_CONDITIONS; i++)
-        status = read_condition(arena, file, model, i, out);
+        status = read_condition(arena, file, model, i, contexts);
     if (!status)
-        status = read_labels(arena, file, model, out);
-    if (status || !out->n)
+        status = read_labels(arena, file, model, contexts);
+    if (status || !contexts->n)
         return status;
     if (!t || t->dtype != HT_I32 || t->ndim != 1 || t->shape[0] != samples)
         return damaged(file, "context", "is missing, or not one number for each sample");
@@ -138,7 +138,7 @@ ht_status ht_contexts_read(ht_arena *arena, const ht_safetensors *file, const ht
         return HT_ERR_MEMORY;
     memcpy(numbers, t->data, (size_t)samples * sizeof *numbers);
     for (int64_t i = 0; i < samples; i++)
-        if (numbers[i] < 0 || numbers[i] >= out->n)
+        if (numbers[i] < 0 || numbers[i] >= contexts->n)
             return damaged(file, "context", "has a number that is no context's");
     *context = numbers;
     return HT_OK;

@@ -220,7 +220,7 @@ static int next_group(const ht_quantizer *q, int first)
     return n;
 }
 
-/* Moments of a group of layers, and the layers; then the next: all moments of Stable Diffusion would take 12 GB. */
+/* Moments of a group of layers, and the layers; then the next: whole windows of Stable Diffusion would take 28 GB. */
 static ht_status make_layers(ht_quantizer *q)
 {
     ht_status status = gather_outputs(q);

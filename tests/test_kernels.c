@@ -2,6 +2,7 @@
  * inputs, batches 1..9, one to three threads.  Outputs lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
 #include "cpu/math.h"
+#include "cpu/reference.h"
 #include "graph/reverse.h"
 #include "graph/weights.h"
 #include "tests/kernels.h"
@@ -95,40 +96,6 @@ static void scene_linear(scene *s)
         y = ht_relu(s->graph, y);
     describe(s, "%lld tokens in %lld out %lld", (long long)tokens, (long long)x->shape[2], (long long)out);
     ht_output_value(s->graph, y, "y");
-}
-
-/* Weights of 16 bits, as many as stay so in memory. */
-static const ht_tensor *many_halves(scene *s, int ndim, const int64_t *shape)
-{
-    const ht_tensor *floats = weight_of(s, "w.weight", ndim, shape);
-    ht_tensor *t = ht_alloc(s->arena, sizeof *t);
-    uint16_t *data = ht_alloc_array(s->arena, floats->count, sizeof *data);
-    assert_true(t && data);
-    *t = *floats;
-    t->dtype = draw(0, 1) ? HT_F16 : HT_BF16;
-    for (size_t i = 0; i < t->count; i++) {
-        float x = ((const float *)floats->data)[i] * (draw(0, 63) ? 1.0f : 1e-6f); /* subnormal halves too */
-        data[i] = t->dtype == HT_F16 ? ht_f16_from_f32(x) : ht_bf16_from_f32(x);
-    }
-    t->data = data;
-    t->bytes = t->count * sizeof *data;
-    return t;
-}
-
-static void scene_many_halves(scene *s)
-{
-    int64_t in = draw(700, 720), out = draw(3010, 3100), taps = draw(0, 1) ? 1 : 2;
-    s->batch = s->n = 1;
-    if (taps == 1) {
-        ht_linear_weights w = {many_halves(s, 2, (int64_t[]){out, in}), draw(0, 1) ? WEIGHT(s, out) : NULL};
-        ht_output_value(s->graph, ht_linear(s->graph, INPUT(s, "x", 1, draw(1, 8), in), &w), "y");
-    } else {
-        in /= 3;
-        ht_conv_weights w = {many_halves(s, 4, (int64_t[]){out, in, 2, 2}), NULL};
-        ht_value *x = ht_concat(s->graph, INPUT(s, "x", 1, 3, 2, 17), INPUT(s, "x2", 1, 3, 2, in - 17));
-        ht_output_value(s->graph, ht_conv2d(s->graph, x, &w, (ht_conv_shape){0}), "y");
-    }
-    describe(s, "%lld in %lld out", (long long)in, (long long)out);
 }
 
 static void scene_group_norm(scene *s)
@@ -549,26 +516,6 @@ static void linears_equal_scalar(void **state)
     check(HT_OP_linear);
 }
 
-static void weights_of_16_bits_give_the_bits_of_float32(void **state)
-{
-    (void)state;
-    int before = compared;
-    for (int index = 0; index < 4; index++)
-        if (only_case < 0 || only_case == index) {
-            scene s = open_scene(1000, index, 1);
-            scene_many_halves(&s);
-            if (ht_graph_finish(s.graph, true))
-                fail_msg("%s", ht_error_message());
-            ht_call call = {.op = ht_graph_output(s.graph)->producer, .n = 1};
-            fill_inputs(&s, &call);
-            const float *want = run_kernel(&s, ht_reference_kernels[call.op->kind], &call, 1);
-            compare_list(&s, ht_avx2_kernels, &call, want);
-            compare_list(&s, ht_avx512_kernels, &call, want);
-            ht_arena_free(s.arena);
-        }
-    assert_true(compared >= before + 4 || ht_cpu_detect() < HT_ISA_AVX2 || only_case >= 0);
-}
-
 static void group_norms_equal_scalar(void **state)
 {
     (void)state;
@@ -726,7 +673,6 @@ int main(int argc, char **argv)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(convolutions_equal_scalar),
         cmocka_unit_test(linears_equal_scalar),
-        cmocka_unit_test(weights_of_16_bits_give_the_bits_of_float32),
         cmocka_unit_test(group_norms_equal_scalar),
         cmocka_unit_test(silus_equal_scalar),
         cmocka_unit_test(text_encoders_operations_equal_scalar),
