@@ -361,9 +361,12 @@ static int check_required(const command *c, const cursor *at, const void *settin
 
 void options_defaults(const command *c, void *settings)
 {
-    for (const option *o = c->options; !option_is_last(o); o++)
+    for (const option *o = c->options; !option_is_last(o); o++) {
+        if (o->nan_if_absent)
+            *(double *)((char *)settings + o->at) = NAN;
         if (o->initial)
             option_read(o, o->initial, settings);
+    }
 }
 
 int options_parse(const command *c, int argc, char **argv, void *settings)
@@ -464,7 +467,7 @@ const char *option_text(const option *o, const void *settings, char *buffer)
         snprintf(buffer, OPTION_MAX_TEXT, "%" PRIu64, *(const uint64_t *)at);
         break;
     case OPTION_REAL:
-        if (!isnan(*(const double *)at) && (o->initial || *(const double *)at != 0))
+        if (!isnan(*(const double *)at) && (o->initial || o->nan_if_absent || *(const double *)at != 0))
             real_text(*(const double *)at, buffer);
         break;
     case OPTION_INTS:

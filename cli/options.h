@@ -54,6 +54,7 @@ typedef struct option {
     double min, max;     /* of numbers; whole numbers up to 2^53 */
     const char *choices; /* "ddim|ddpm" */
     const char *initial; /* default, in the words of the command line; NULL: zero */
+    bool nan_if_absent;  /* OPTION_REAL: NaN is its default, for 0 says something */
     const char *record;  /* its name in a picture's parameters; NULL: not recorded */
     const char *help;
 } option;
@@ -65,6 +66,7 @@ typedef struct command {
     const option *options;
     size_t settings_size;
     int (*run)(const void *settings); /* returns the exit code */
+    bool shares;                      /* several processes may share its work: cli/ranks.h */
 } command;
 
 enum { EXIT_USAGE = 2 };

@@ -91,8 +91,8 @@ const command predict_command = {
     .name = "predict",
     .summary = "evaluate a model once on the tensors of a file",
     .description = "Tensors are float32 or integers, NCHW, and named as the arguments and outputs of the model's "
-                   "forward in diffusers; of a CLIP text encoder `input_ids` gives `last_hidden_state` and what else "
-                   "it has.  Ctrl-C stops after the batch that runs, without a file; the second one kills.",
+                   "forward in diffusers; of a text encoder (CLIP, T5) `input_ids` gives `last_hidden_state` and "
+                   "what else it has.  Ctrl-C stops after the batch that runs, without a file; the second one kills.",
     .examples = "halftone predict models/cifar10 in.safetensors -o out.safetensors\n"
                 "halftone predict models/cifar10 --component unet in.safetensors -o out.safetensors --isa scalar",
     .options = predict_options,

@@ -21,8 +21,10 @@ static const option sample_options[] = {
      .help = "method; default: the model's own"},
     {.name = "sigmas", .argument = "NAME", .type = OPTION_CHOICE, AT(sigmas), .choices = "default|karras|exponential", .record = "Schedule type",
      .help = "noise levels; default: the model's own"},
-    {.name = "guidance", .argument = "X", .type = OPTION_REAL, AT(guidance), .min = 0, .max = 1000, .initial = "7.5", .record = "CFG scale",
-     .help = "how strongly the prompt leads; 1: not guided, half the time"},
+    {.name = "guidance", .argument = "X", .type = OPTION_REAL, AT(guidance), .min = 0, .max = 1000, .nan_if_absent = true, .record = "CFG scale",
+     .help = "how strongly prompt or class lead; 1: not guided, half the time; default: 7.5, of a class 4"},
+    {.name = "guidance-channels", .argument = "N", .type = OPTION_INT, AT(guidance_channels), .min = 1, .max = 64, .record = "CFG channels",
+     .help = "lead the first N channels of latents alone; default: all (facebook's DiT: 3)"},
     {.name = "guidance-rescale", .argument = "X", .type = OPTION_REAL, AT(guidance_rescale), .max = 1, .record = "CFG rescale",
      .help = "bring the spread back by this share: 0 not at all"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed",
@@ -50,6 +52,8 @@ static const option sample_options[] = {
      .help = "whole model every N steps, between them what is above a skip"},
     {.name = "clip-skip", .argument = "N", .type = OPTION_INT, AT(clip_skip), .min = 1, .max = 2, .record = "Clip skip",
      .help = "layer of the text encoder that is read, from its end: 1 the last"},
+    {.name = "max-sequence-length", .argument = "N", .type = OPTION_INT, AT(max_sequence_length), .min = 1, .max = 16384, .record = "Prompt length",
+     .help = "T5: tokens of a prompt that are read; default: 120 for PixArt-alpha, 300 for Sigma"},
     {.name = "plain-prompts", .type = OPTION_FLAG, AT(plain), .record = "Plain prompts", .help = "brackets are text, long prompts are cut"},
     {.name = "prompt-2", .argument = "TEXT", .type = OPTION_TEXT, AT(prompt_2), .record = "Prompt 2", .help = "SDXL: for the second text encoder"},
     {.name = "negative-2", .argument = "TEXT", .type = OPTION_TEXT, AT(negative_2), .record = "Negative prompt 2", .help = "SDXL: for the second text encoder"},
@@ -124,7 +128,9 @@ const command sample_command = {
                 "halftone sample models/cifar10 --rng torch-cpu --seed 0   # the noise of torch.manual_seed(0)\n"
                 "halftone sample models/emoji -p \"a penguin\" --guidance 5  # from a prompt\n"
                 "halftone sample models/emoji --prompts list.txt -n 4 -o out/  # four of each line\n"
-                "halftone sample models/emoji -p \"a cat face\" --init penguin.png --strength 0.6",
+                "halftone sample models/emoji -p \"a cat face\" --init penguin.png --strength 0.6\n"
+                "halftone sample models/emoji-dit --class 1,27,42 -n 3 -o three.png  # a bird, a tongue, a heart",
     .options = sample_options,
     .settings_size = sizeof(sample_settings),
-    .run = run_sample};
+    .run = run_sample,
+    .shares = true};

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "cli/commands.h"
+#include "cli/ranks.h"
 #include "cli/sample_job.h"
 
 enum { MOST_BESIDE = 4096, IMAGES = 16 };
@@ -52,9 +53,19 @@ static int check_settings(const job *j)
     return 0;
 }
 
+/* The folder that rank 0 makes is there when the others look. */
 static int open_output(job *j)
 {
-    return j->to_folder ? output_open_folder(j->s.output, &j->out) : output_check_file(j->s.output);
+    int status = 0;
+    if (ranks_index() && ranks_meet())
+        return ranks_end_early();
+    if (j->to_folder)
+        status = output_open_folder(j->s.output, &j->out);
+    else if (!ranks_index())
+        status = output_check_file(j->s.output);
+    if (!status && !ranks_index() && ranks_meet())
+        return ranks_end_early();
+    return status;
 }
 
 /* "ddim" as people write it. */
@@ -80,8 +91,12 @@ static void fill_in(job *j)
         s->spacing = model->spacing;
     if (strcmp(name, "ddim") != 0)
         s->eta = NAN;
-    if (!j->info.takes_prompt)
+    if (isnan(s->guidance))
+        s->guidance = j->info.guidance;
+    if (!(j->info.guidance > 1))
         s->guidance = NAN;
+    if (!(s->guidance > 1))
+        s->guidance_channels = 0;
 }
 
 static int check_model(const job *j)
@@ -208,10 +223,11 @@ static int same_for_all(const job *j, const char *text, const char ***list)
 int sample_request_make(const job *j, sample_request *r)
 {
     const sample_settings *s = &j->s;
-    *r = (sample_request){.cond = {.class_labels = j->labels}};
+    *r = (sample_request){0};
     r->draw = (ht_draw_options){.prompts = j->prompts.n,
                                 .prompt = j->prompts.text,
                                 .plain_prompts = s->plain,
+                                .max_sequence_length = (int)s->max_sequence_length,
                                 .clip_skip = s->clip_skip == 2,
                                 .no_guidance = !(s->guidance > 1),
                                 .original_size = {s->original_size.height, s->original_size.width},
@@ -228,6 +244,7 @@ int sample_request_make(const job *j, sample_request *r)
                                          .sigmas = s->sigmas,
                                          .eta = isnan(s->eta) ? 0 : s->eta,
                                          .guidance = isnan(s->guidance) ? 0 : s->guidance,
+                                         .guidance_channels = (int)s->guidance_channels,
                                          .guidance_rescale = s->guidance_rescale,
                                          .seed = s->seed,
                                          .rng = sample_rng(s->rng),

@@ -15,6 +15,8 @@
 
 #include "cpu/codes.inc"
 
+#include "cpu/halves.inc"
+
 #include "cpu/gram.inc"
 
 #include "cpu/norm.inc"
@@ -22,6 +24,8 @@
 #include "cpu/attention.inc"
 
 #include "cpu/transformer.inc"
+
+#include "cpu/adaptive.inc"
 
 #include "cpu/reverse.inc"
 
@@ -60,6 +64,7 @@ const ht_kernel ht_avx2_kernels[] = {
      .pack = codes_pack,
      .scratch = codes_scratch,
      .run = codes_run},
+    HALVES_KERNELS(AVX2, "avx2_6x16"),
     {.name = "linear_f32_avx2_6x16",
      .op = HT_OP_linear,
      .isa = HT_ISA_AVX2,
@@ -87,6 +92,8 @@ const ht_kernel ht_avx2_kernels[] = {
     {.name = "attention_f32_avx2_6x16",
      .op = HT_OP_attention,
      .isa = HT_ISA_AVX2,
+     .packed = ht_attention_bytes,
+     .pack = ht_attention_pack,
      .scratch = attention_scratch,
      .shared = attention_shared,
      .run = attention_run},
@@ -97,6 +104,7 @@ const ht_kernel ht_avx2_kernels[] = {
      .shared = gram_shared,
      .run = gram_run},
     TRANSFORMER_KERNELS(AVX2, "avx2"),
+    ADAPTIVE_KERNELS(AVX2, "avx2"),
     REVERSE_KERNELS(AVX2, "avx2", "avx2_6x16"),
     {0},
 };

@@ -80,6 +80,17 @@ static inline float ht_quick_gelu_f32(float x)
     return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
 }
 
+/* gelu with tanh: x (1 + tanh u) / 2 = x * sigmoid(2 u), 2 u = 2 sqrt(2 / pi) (x + 0.044715 x^3) = x (a x^2 + b). */
+#define HT_GELU_TANH_A (-0.0713548163f)
+#define HT_GELU_TANH_B (-1.59576912f)
+
+static inline float ht_gelu_tanh_f32(float x)
+{
+    float y = x * fmaf(HT_GELU_TANH_A, x * x, HT_GELU_TANH_B);
+    y = y > HT_SILU_MAX ? HT_SILU_MAX : y;
+    return x * ht_reciprocal_f32(1.0f + ht_exp_f32(y));
+}
+
 /* gelu: x Phi(x) = max(x, 0) - |x| tail, tail = erfc(|x| / sqrt 2) / 2.  With z = |x| / sqrt 2 and t = 1 / (1 + p z),
  * erfc(z) = (a1 t + ... + a5 t^5) e^-z^2 within 1.5e-7 (Abramowitz, Stegun, 7.1.26; Hastings 1955).  |x| is cut where
  * the tail is nothing beside any x. */
@@ -103,6 +114,26 @@ static inline float ht_gelu_f32(float x)
     p = fmaf(p, t, HT_GELU_A1);
     float tail = (p * t) * (ht_exp_f32(-(z * z)) * 0.5f);
     return fmaf(-a, tail, positive);
+}
+
+/* Its slope, Phi(x) + x phi(x) = 1/2 + s (1/2 - tail + |x| phi(x)), s the sign of x, phi the density of the normal
+ * distribution. */
+#define HT_GELU_SIGN       1e30f /* times this, what is no number of the least is beyond 1 */
+#define HT_INV_SQRT_TWO_PI 0.398942280f
+
+static inline float ht_gelu_slope_f32(float x)
+{
+    float a = -x > x ? -x : x, s = x * HT_GELU_SIGN;
+    a = HT_GELU_MAX < a ? HT_GELU_MAX : a;
+    s = s < -1.0f ? -1.0f : s;
+    s = s > 1.0f ? 1.0f : s;
+    float z = a * HT_SQRT_HALF, t = ht_reciprocal_f32(fmaf(z, HT_GELU_P, 1.0f)), e = ht_exp_f32(-(z * z));
+    float p = fmaf(HT_GELU_A5, t, HT_GELU_A4);
+    p = fmaf(p, t, HT_GELU_A3);
+    p = fmaf(p, t, HT_GELU_A2);
+    p = fmaf(p, t, HT_GELU_A1);
+    float tail = (p * t) * (e * 0.5f);
+    return fmaf(s, fmaf(a, e * HT_INV_SQRT_TWO_PI, 0.5f - tail), 0.5f);
 }
 
 #endif

@@ -88,7 +88,8 @@ float *ht_norm_scales(const ht_norm_size *z, const ht_call *c, void *shared,
 /* a and b of one group from s and q. */
 void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t image, int64_t group);
 
-/* attention, a head of an image at a time: s[j] = chain over channels of q k[j], times scale; p[j] = exp(s[j] - max s);
+/* attention, a head of an image at a time: s[j] = chain over channels of q k[j], times scale, with what is added to the
+ * score of key j as one fmaf, and then what is added by distance; p[j] = exp(s[j] - max s);
  * the sum of p in HT_SOFTMAX_LANES chains, lane j % LANES, joined in halves (lane l with l + 8, then 4, 2, 1); out =
  * chain over j of p[j] v[j], divided by the sum.  Causal: query t takes the largest, exp and the sum of keys 0 .. t,
  * and p[j] = 0 of those after it. */
@@ -105,6 +106,19 @@ static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])
 /* layer_norm: the sum s of a token's channels in HT_SOFTMAX_LANES chains as above, mean = s / n; the sum q of (x -
  * mean)^2 likewise, chains of fmaf, r = 1 / sqrt(q / n + eps); y = fmaf((x - mean) r, weight, bias).  All in float32.
  */
+
+/* The sum of a row's (x - mean)^2, or of x if mean is NULL, in that order. */
+float ht_row_sum(const float *x, int64_t n, const float *mean);
+
+/* modulate: mean and r as those; y = fmaf((x - mean) r, 1 + scale, shift).  rms_norm: q as there around 0, y = x r
+ * weight.  gate: fmaf(x, row, residual). */
+
+/* What is added to scores by distance, in float32. */
+size_t ht_attention_bytes(const ht_op *op);
+void ht_attention_pack(const ht_op *op, void *packed);
+
+size_t ht_rms_norm_bytes(const ht_op *op); /* weight[channels] */
+void ht_rms_norm_pack(const ht_op *op, void *packed);
 
 /* p[j] = exp(p[j] - max p); their sum in that order. */
 float ht_softmax_sum(float *p, int64_t n);

@@ -194,6 +194,28 @@ float ht_softmax_sum(float *p, int64_t n)
     return ht_join_lanes(lanes);
 }
 
+/* The score of query t and key j from their product. */
+static float biased_score(const ht_call *c, int64_t image, int64_t head, int64_t t, int64_t j, float s)
+{
+    const ht_op *op = c->op;
+    int64_t tq = op->out->shape[1], tk = op->in[HT_IN_K]->shape[1];
+    const float *distances = c->packed;
+    s = op->in[HT_IN_ROW] ? fmaf(s, op->attrs.scale, c->in[HT_IN_ROW][image * tk + j]) : s * op->attrs.scale;
+    return op->in[HT_IN_BIAS] ? s + distances[head * (tq + tk - 1) + j - t + tq - 1] : s;
+}
+
+size_t ht_attention_bytes(const ht_op *op)
+{
+    const ht_value *distances = op->in[HT_IN_BIAS];
+    return distances ? ht_round64((size_t)ht_value_count(distances) * sizeof(float)) : 0;
+}
+
+void ht_attention_pack(const ht_op *op, void *packed)
+{
+    if (op->in[HT_IN_BIAS])
+        ht_convert_weight(op->in[HT_IN_BIAS], packed);
+}
+
 static void attention(const ht_call *c, const ht_team *team)
 {
     const ht_op *op = c->op;
@@ -212,7 +234,7 @@ static void attention(const ht_call *c, const ht_team *team)
             float s = 0;
             for (int64_t l = 0; l < d; l++)
                 s = fmaf(q[l], k[j * width + l], s);
-            p[j] = s * op->attrs.scale;
+            p[j] = biased_score(c, image, head, t, j, s);
         }
         int64_t seen = op->attrs.causal ? t + 1 : tk;
         float sum = ht_softmax_sum(p, seen);
@@ -238,5 +260,9 @@ const ht_kernel ht_ref_group_norm = {.name = "group_norm_f32_scalar",
                                      .pack = ht_group_norm_pack,
                                      .shared = ht_group_norm_shared,
                                      .run = group_norm};
-const ht_kernel ht_ref_attention = {
-    .name = "attention_f32_scalar", .op = HT_OP_attention, .scratch = attention_scratch, .run = attention};
+const ht_kernel ht_ref_attention = {.name = "attention_f32_scalar",
+                                    .op = HT_OP_attention,
+                                    .packed = ht_attention_bytes,
+                                    .pack = ht_attention_pack,
+                                    .scratch = attention_scratch,
+                                    .run = attention};

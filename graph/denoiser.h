@@ -14,12 +14,17 @@ typedef struct ht_denoiser_info {
     int size_multiple;   /* height and width must be multiples of it */
     int num_classes;     /* class labels are 0 .. num_classes-1; 0: none */
     bool class_timestep; /* class labels are numbers, embedded like a timestep */
+    bool null_class;     /* the last class label stands for no class */
+    bool hidden_states;  /* its code calls a sample hidden_states, or x, and t and y the timestep and class label */
     /* Lengths of what it takes as vectors; 0: it does not. */
     int class_embed_dim;     /* class_embeddings, one an image */
     int cross_attention_dim; /* encoder_hidden_states, one a token */
     int text_embed_dim;      /* text_embeds: a prompt's, pooled */
     int time_ids;            /* numbers that are embedded like timesteps: sizes and crops */
     int timestep_cond_dim;   /* timestep_cond: an embedding of the guidance scale */
+    int attention_mask;      /* encoder_attention_mask: 1, one number a token */
+    int resolution;          /* resolution: height and width of the picture */
+    int aspect_ratio;        /* aspect_ratio: height by width */
     int branches;            /* skips that can be cached at; 0: the family has no DeepCache */
 } ht_denoiser_info;
 

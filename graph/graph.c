@@ -108,7 +108,7 @@ ht_value *ht_timestep(ht_graph *g)
 }
 
 /* A parameter as a value.  The same tensor used twice is the same value, so that it is packed and counted once. */
-static ht_value *weight(ht_graph *g, const ht_tensor *t)
+ht_value *ht_graph_weight(ht_graph *g, const ht_tensor *t)
 {
     if (g->status)
         return NULL;
@@ -191,14 +191,14 @@ ht_value *ht_timestep_embedding(ht_graph *g, ht_value *t, int dim, bool flip_sin
 
 ht_value *ht_embedding(ht_graph *g, ht_value *index, const ht_tensor *table)
 {
-    ht_value *w = weight(g, table);
+    ht_value *w = ht_graph_weight(g, table);
     return name_after(g, ht_graph_add_op(g, HT_OP_embedding, &(ht_op){.in = {[HT_IN_X] = index, [HT_IN_WEIGHT] = w}}),
                       table);
 }
 
 ht_value *ht_add_position(ht_graph *g, ht_value *x, const ht_tensor *table)
 {
-    ht_value *w = weight(g, table);
+    ht_value *w = ht_graph_weight(g, table);
     return ht_graph_add_op(g, HT_OP_add_position, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}});
 }
 
@@ -209,20 +209,20 @@ ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token)
 
 ht_value *ht_nearest_row(ht_graph *g, ht_value *x, const ht_tensor *table)
 {
-    ht_value *w = weight(g, table);
+    ht_value *w = ht_graph_weight(g, table);
     return ht_graph_add_op(g, HT_OP_nearest_row, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}});
 }
 
 ht_value *ht_linear(ht_graph *g, ht_value *x, const ht_linear_weights *w)
 {
-    ht_value *weights = weight(g, w->weight), *bias = w->bias ? weight(g, w->bias) : NULL;
+    ht_value *weights = ht_graph_weight(g, w->weight), *bias = w->bias ? ht_graph_weight(g, w->bias) : NULL;
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias}, .attrs = {.scale = 1}};
     return name_after(g, ht_graph_add_op(g, HT_OP_linear, &op), w->weight);
 }
 
 ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_shape s)
 {
-    ht_value *weights = weight(g, w->weight), *bias = w->bias ? weight(g, w->bias) : NULL;
+    ht_value *weights = ht_graph_weight(g, w->weight), *bias = w->bias ? ht_graph_weight(g, w->bias) : NULL;
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias},
                 .attrs = {.stride = s.stride ? s.stride : 1,
                           .pad_top = s.pad_top,
@@ -236,7 +236,7 @@ ht_value *ht_conv2d(ht_graph *g, ht_value *x, const ht_conv_weights *w, ht_conv_
 
 ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int groups, float eps)
 {
-    ht_value *weights = weight(g, w->weight), *bias = weight(g, w->bias);
+    ht_value *weights = ht_graph_weight(g, w->weight), *bias = ht_graph_weight(g, w->bias);
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias},
                 .attrs = {.groups = groups, .eps = eps}};
     return name_after(g, ht_graph_add_op(g, HT_OP_group_norm, &op), w->weight);
@@ -244,7 +244,7 @@ ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int 
 
 ht_value *ht_layer_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, float eps)
 {
-    ht_value *weights = weight(g, w->weight), *bias = weight(g, w->bias);
+    ht_value *weights = ht_graph_weight(g, w->weight), *bias = ht_graph_weight(g, w->bias);
     ht_op op = {.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = weights, [HT_IN_BIAS] = bias}, .attrs = {.eps = eps}};
     return name_after(g, ht_graph_add_op(g, HT_OP_layer_norm, &op), w->weight);
 }
@@ -257,6 +257,11 @@ ht_value *ht_gelu(ht_graph *g, ht_value *x)
 ht_value *ht_quick_gelu(ht_graph *g, ht_value *x)
 {
     return ht_graph_add_op(g, HT_OP_quick_gelu, &(ht_op){.in = {x}});
+}
+
+ht_value *ht_gelu_tanh(ht_graph *g, ht_value *x)
+{
+    return ht_graph_add_op(g, HT_OP_gelu_tanh, &(ht_op){.in = {x}});
 }
 
 ht_value *ht_geglu(ht_graph *g, ht_value *x)

@@ -133,6 +133,7 @@ ht_value *ht_group_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, int 
 ht_value *ht_layer_norm(ht_graph *g, ht_value *x, const ht_norm_weights *w, float eps); /* each token by itself */
 ht_value *ht_gelu(ht_graph *g, ht_value *x);       /* x * (1 + erf(x / sqrt 2)) / 2 */
 ht_value *ht_quick_gelu(ht_graph *g, ht_value *x); /* x * sigmoid(1.702 x) */
+ht_value *ht_gelu_tanh(ht_graph *g, ht_value *x);  /* x * (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2 */
 /* x1 * gelu(x2) of the halves of [...,2c] (arXiv:2002.05202). */
 ht_value *ht_geglu(ht_graph *g, ht_value *x);
 ht_value *ht_silu(ht_graph *g, ht_value *x); /* x * sigmoid(x) */
@@ -142,7 +143,14 @@ ht_value *ht_affine(ht_graph *g, ht_value *x, float scale, float shift); /* x * 
 ht_value *ht_add(ht_graph *g, ht_value *a, ht_value *b);                 /* same shapes; [1,c] + [n,c] broadcasts */
 ht_value *ht_add_row(ht_graph *g, ht_value *x, ht_value *row);           /* [n,h,w,c] + [n or 1,c] */
 ht_value *ht_scale_shift(ht_graph *g, ht_value *x, ht_value *scale,
-                         ht_value *shift);                          /* x * (1 + scale row) + shift row */
+                         ht_value *shift); /* x * (1 + scale row) + shift row */
+/* layer_norm without weight and bias, * (1 + scale row) + shift row: adaLN (arXiv:2212.09748, section 3.2). */
+ht_value *ht_modulate(ht_graph *g, ht_value *x, ht_value *scale, ht_value *shift, float eps);
+ht_value *ht_gate(ht_graph *g, ht_value *x, ht_value *row, ht_value *residual); /* x * row + residual */
+/* x / sqrt(mean(x^2) + eps) * weight, each token by itself (arXiv:1910.07467). */
+ht_value *ht_rms_norm(ht_graph *g, ht_value *x, const ht_tensor *weight, float eps);
+ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b);       /* same shapes */
+ht_value *ht_row(ht_graph *g, const ht_tensor *table, int row);     /* [rows,c] -> [1,c] */
 ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels */
 ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token);       /* [n,tokens,c], [n,1] -> [n,c] */
 ht_value *ht_concat(ht_graph *g, ht_value *a, ht_value *b);         /* along channels */
@@ -155,10 +163,26 @@ ht_value *ht_max_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape)
 ht_value *ht_mean_pool(ht_graph *g, ht_value *x, int kernel, ht_conv_shape shape);
 ht_value *ht_mean(ht_graph *g, ht_value *x);                                    /* over h and w: [n,h,w,c] -> [n,c] */
 ht_value *ht_reshape(ht_graph *g, ht_value *x, int ndim, const int64_t *shape); /* same elements, same channels */
+/* Patches beside one another again: [n,h,w,size*size*c] -> [n,h*size,w*size,c]; within a patch rows, columns, c. */
+ht_value *ht_unpatchify(ht_graph *g, ht_value *x, int size);
 /* softmax(q k^T * scale) v per head.   q [n,tq,heads*d], k, v [n,tk,heads*d] -> [n,tq,heads*d] */
 ht_value *ht_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
 /* The same where query t sees keys 0 .. t; as many keys as queries. */
 ht_value *ht_causal_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale);
+
+/* Added to the scores before the softmax, NULL: nothing.  keys: [n,tk], to those of each key; distances:
+ * [heads,tq+tk-1], to that of query t and key j what stands at j - t + tq - 1. */
+typedef struct ht_attention_bias {
+    ht_value *keys;
+    const ht_tensor *distances;
+} ht_attention_bias;
+
+ht_value *ht_biased_attention(ht_graph *g, ht_value *q, ht_value *k, ht_value *v, int heads, float scale,
+                              ht_attention_bias bias);
+
+/* A weight that the checkpoint has not, float32, which the caller fills in: *values is its memory, the graph's.
+ * NULL: out of memory, or the size is out of range. */
+const ht_tensor *ht_constant(ht_graph *g, const char *name, int ndim, const int64_t *shape, float **values);
 
 /* Name a value (printf-style): taps, traces and reports use it.  Layers name their output after their weight by
  * themselves.  Returns v. */
@@ -182,6 +206,10 @@ void ht_graph_set_layers(ht_graph *g, const ht_layers *layers);
 typedef struct ht_observe {
     bool inputs, outputs;
     int windows;
+    int64_t most; /* inputs of a window; of more than these, moments of its channels alone, [c,c], at one
+                     tap (0: all).  What depends on {t} alone has its inputs kept instead. */
+    const ht_tensor *const *only; /* [n_only] weights: the layers that are meant; NULL: all */
+    int n_only;
 } ht_observe;
 
 void ht_graph_observe(ht_graph *g, ht_observe observe);

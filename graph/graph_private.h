@@ -42,10 +42,22 @@ struct ht_graph {
 bool ht_like_x_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_conv2d_by_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_conv2d_dw_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_geglu_dx_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_scores_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_softmax_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_mix_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_simulate_shape(ht_graph *g, ht_op *op, ht_value *out);
+
+/* Shape rules of graph/transformer_ops.c. */
+bool ht_modulate_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_gate_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_rms_norm_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_multiply_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_unpatchify_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_row_shape(ht_graph *g, ht_op *op, ht_value *out);
+
+/* A parameter as a value; the same tensor is the same value. */
+ht_value *ht_graph_weight(ht_graph *g, const ht_tensor *t);
 
 /* The number of operations that read v. */
 int ht_value_uses(const ht_graph *g, const ht_value *v);

@@ -305,12 +305,19 @@ static bool mean_shape(ht_graph *g, ht_op *op, ht_value *out)
 static bool attention_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *q = op->in[HT_IN_Q], *k = op->in[HT_IN_K], *v = op->in[HT_IN_V];
+    const ht_value *keys = op->in[HT_IN_ROW], *distances = op->in[HT_IN_BIAS];
     if (q->ndim != 3 || k->ndim != 3 || !same_shapes(k, v) || q->shape[2] != k->shape[2] || q->shape[0] != k->shape[0])
         return wrong(g, op, "wanted q [n,tokens,c] and k, v [n,tokens',c]");
     if (op->attrs.heads < 1 || q->shape[2] % op->attrs.heads)
         return wrong(g, op, "the channels do not fall into that many heads");
     if (op->attrs.causal && q->shape[1] != k->shape[1])
         return wrong(g, op, "causal attention wants as many keys as queries");
+    if (keys && (keys->ndim != 2 || keys->shape[0] != k->shape[0] || keys->shape[1] != k->shape[1] ||
+                 keys->batched != k->batched))
+        return wrong(g, op, "what is added to the scores of keys must be [n,tokens']");
+    if (distances && (distances->ndim != 2 || distances->shape[0] != op->attrs.heads ||
+                      distances->shape[1] != q->shape[1] + k->shape[1] - 1))
+        return wrong(g, op, "what is added to scores by distance must be [heads,tokens+tokens'-1]");
     return copy_shape(out, q);
 }
 

@@ -106,6 +106,10 @@ typedef struct ht_model_info {
     int text_embed_dim;      /* > 0: it takes text_embeds, a vector of this length an image (SDXL) */
     int time_ids;            /* > 0: it takes so many time_ids an image (SDXL: sizes and crops) */
     int timestep_cond_dim;   /* > 0: it takes timestep_cond, a vector of this length an image (LCM) */
+    int has_null_class;      /* nonzero: class num_classes - 1 stands for none, as guidance needs it (DiT) */
+    int attention_mask;      /* 1: it takes encoder_attention_mask (PixArt) */
+    int resolution;          /* > 0: it takes so many numbers of resolution an image (PixArt-alpha) */
+    int aspect_ratio;        /* 1: it takes aspect_ratio (the same) */
     int64_t parameters;      /* elements of all weights */
     int64_t weight_bytes;    /* bytes of all weights as stored */
     int layers;              /* that are quantized (ht_model_get_layer); 0: a model of floats */
@@ -187,6 +191,9 @@ typedef struct ht_cond {
     const float *text_embeds;           /* [n, text_embed_dim] */
     const float *time_ids;      /* [n, time_ids]: original height, width, crop top, left, target height, width */
     const float *timestep_cond; /* [n, timestep_cond_dim] */
+    const float *encoder_attention_mask; /* [n, tokens]: 1, or 0 for a token that is not looked at; NULL: all are */
+    const float *resolution;             /* [n, resolution]: height and width */
+    const float *aspect_ratio;           /* [n, aspect_ratio]: height by width */
 } ht_cond;
 
 /* out = model(x, t, cond), once for n images.   x [n,h,w,in_channels], out [n,h,w,out_channels], not overlapping.
@@ -201,8 +208,10 @@ ht_status ht_predict(ht_session *session, int64_t n, const float *x, const float
 typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 
 /* The same for files: reads the tensors `sample` [n,c,h,w], `timestep` [1] or [n], and, if the model takes it,
- * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `text_embeds`, `time_ids` and
- * `timestep_cond` [n,c] (any real dtype) from the safetensors file `in`; writes `sample` to the file `out`, which
+ * `class_labels` [n] or [n,class_embed_dim], `encoder_hidden_states` [n,tokens,c], `encoder_attention_mask` [n,tokens],
+ * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
+ * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
+ * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
  * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
  * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
  * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
@@ -212,13 +221,14 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
-/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection) are no denoisers and are not opened.  1 if the folder, or
- * its folder `component` (NULL: itself), has a config.json of one, else 0. */
+/* Text encoders (CLIPTextModel, CLIPTextModelWithProjection, T5EncoderModel) are no denoisers and are not opened.  1 if
+ * the folder, or its folder `component` (NULL: itself), has a config.json of one, else 0. */
 int ht_is_text_encoder(const char *path, const char *component);
 
 /* One evaluation of such a folder: reads `input_ids` [n,tokens] (whole numbers of any dtype) from the file `in`, writes
  * `last_hidden_state`, `hidden_states.-2`, `hidden_states.-2.final_layer_norm`, and `text_embeds` if the model has a
- * projection, else `pooler_output`.  Of options batch (0: n), threads, backend and isa count. */
+ * projection, else `pooler_output`.  Of T5's encoder `attention_mask` of the same shape is read too, if it is there,
+ * and `last_hidden_state` alone is written.  Of options batch (0: n), threads, backend and isa count. */
 ht_status ht_predict_text_file(const char *path, const char *component, const ht_session_options *options,
                                const char *in, const char *out, ht_progress progress, void *user);
 
@@ -251,6 +261,8 @@ typedef struct ht_sample_options {
     const ht_cond *negative; /* n rows that images are led away from: classifier-free guidance (arXiv:2207.12598), as
                                 one batch, so that a session's batch has room for half as many; NULL: none */
     double guidance;         /* with negative: eps = negative + guidance (own - negative) */
+    int guidance_channels;   /* how many of x's channels are led, from the first; 0: all (facebook's DiT: 3).  A learned
+                                variance never is */
     double guidance_rescale; /* share in which eps is brought back to the spread of its own (arXiv:2305.08891) */
     int64_t each; /* images of one prompt: image k has row k / each of cond and negative, and the noise of index first +
                      k % each; 0: a row and an index for every image */
@@ -291,6 +303,7 @@ typedef struct ht_pipeline_info {
     int factor;                  /* pixels along a side of a latent; 1: there are none */
     int takes_prompt;            /* nonzero: every picture needs one */
     int takes_mask;              /* nonzero: an inpainting model, which needs a picture and a mask */
+    double guidance;             /* that is taken if none is said: 7.5 of prompts, 4 of classes; 1: it cannot be led */
     int distilled;               /* nonzero: it is told of the guidance (LCM) and needs no second evaluation */
     ht_session_info session;     /* of the denoiser, once it has run; zeros before */
 } ht_pipeline_info;
@@ -310,8 +323,11 @@ typedef struct ht_draw_options {
                                                         model has it (SDXL: zeros) */
     int plain_prompts; /* nonzero: brackets are text, and what is longer than a row is cut, as diffusers has it; else as
                           docs/prompts.md says */
-    int clip_skip;     /* 1: hidden states of the text encoder's last layer but one */
-    int no_guidance;   /* nonzero: no second evaluation; else sample.guidance, 0: 7.5, and 1: none either */
+    int max_sequence_length; /* of T5: tokens of a prompt that are read, the end included; 0: 120 of PixArt-alpha, 300
+                                of Sigma */
+    int clip_skip;           /* 1: hidden states of the text encoder's last layer but one */
+    int no_guidance; /* nonzero: no second evaluation; else sample.guidance, 0: ht_pipeline_info's, and 1: none either
+                      */
     int original_size[2], crop[2], target_size[2]; /* SDXL: height and width, top and left, height and width; 0: of the
                                                       picture */
     const float *init;                             /* [h,w,channels] in [-1,1]: a picture to change; NULL: none */
@@ -346,6 +362,13 @@ typedef struct ht_calibrate_options {
                                  "all", "one"; NULL: "uniform" */
     int timesteps;            /* how many of them; 0 means 20 */
     int per_step;             /* samples each; 0 means 16 */
+    const char *prompts;      /* of models that a pipeline's text encoders serve: a file of prompts, one a line, that go
+                                 round the trajectories; NULL: a few of our own */
+    const char *conditions;   /* instead of prompts: a safetensors file of what the model takes besides x and t, as
+                                 ht_predict_file names it, [n,...] each; negative_encoder_hidden_states and the like are
+                                 of no prompt, for guidance */
+    double guidance;          /* of trajectories with prompts, whose samples are half of the branch without: 1 for none,
+                                 0 means 7.5 */
     uint64_t seed;            /* of trajectories; never those that ht_sample draws from the same seed */
     int batch, threads;       /* evaluated at once; 0 means 16 */
     ht_progress progress;     /* of model evaluations; may be NULL */
@@ -387,6 +410,7 @@ typedef struct ht_quantize_options {
     int blocks;           /* iterations of block reconstruction after rounding; 0: none */
     uint64_t seed;
     const char *calibration; /* a file of ht_calibrate; NULL: calibrate with its defaults and this seed */
+    const char *prompts;     /* for that: as in ht_calibrate_options */
     int batch, threads;
     ht_progress progress; /* done of total, in thousandths of all work; may be NULL */
     void *user;
@@ -417,6 +441,17 @@ enum {                          /* ht_evaluate_options.metrics */
        HT_METRIC_DISTANCE = 128 /* Euclidean, of features */
 };
 
+/* Several processes that measure the same sets, each a part of every set: pictures are loaded, drawn and run through
+ * the network by one of them each, and all add up what all have made, in the order of the pictures, so that every
+ * process has the results that one alone would have, bit for bit.  Sets, options and models must be the same in all. */
+typedef struct ht_share {
+    int part, parts; /* this process, 0 .. parts-1 */
+    /* mine [bytes] of every part -> all [parts][bytes] in every process.  Nonzero to stop: the call then fails with
+     * HT_ERR_CANCELLED. */
+    int (*exchange)(void *user, const void *mine, size_t bytes, void *all);
+    void *user;
+} ht_share;
+
 /* Where images come from. */
 typedef struct ht_image_source {
     const char *path;  /* a folder (also what lies in folders there; PNG, JPEG, BMP), a zip of such files, or an .npz of
@@ -426,7 +461,8 @@ typedef struct ht_image_source {
     /* Images first .. first+n-1 -> [n,h,w,3] in [-1,1], which are rounded to 8 bits.  NULL: read from path. */
     ht_status (*draw)(void *user, int64_t first, int64_t n, float *images);
     void *user;
-    const char *save; /* file for mu and sigma of these images (.npz); NULL: they are not kept */
+    const char *save; /* file for mu and sigma of these images (.npz), which part 0 writes; NULL: they are not kept */
+    const ht_share *share; /* borrowed; NULL: this process measures all of it */
 } ht_image_source;
 
 /* The size of a folder's or a zip's first image; 0 x 0 for an .npz. */

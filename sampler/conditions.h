@@ -8,7 +8,7 @@
 #include "graph/denoiser.h"
 #include "halftone.h"
 
-enum { HT_CONDITIONS = 5, HT_DEFAULT_TOKENS = 77 };
+enum { HT_CONDITIONS = 8, HT_DEFAULT_TOKENS = 77 };
 
 typedef struct ht_condition {
     const char *name;     /* of the graph's input */
@@ -17,6 +17,7 @@ typedef struct ht_condition {
     size_t width;         /* offset in ht_denoiser_info of its length, an int; 0: the model does not take it */
     size_t rows;          /* offset in ht_cond of its rows */
     bool per_token;       /* a vector for each token, not for each image */
+    bool optional;        /* where it is left out, it is ones */
 } ht_condition;
 
 extern const ht_condition ht_conditions[HT_CONDITIONS];

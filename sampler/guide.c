@@ -6,30 +6,36 @@
 
 #include "core/elementary.h"
 
-/* With n - 1, as torch.std; sums in double in the order of the values. */
-static double deviation(size_t n, const float *x)
+/* Of the guided channels, with n - 1, as torch.std; sums in double in the order of the values. */
+static double deviation(const ht_guidance *g, const float *x)
 {
-    double sum = 0, squares = 0;
-    for (size_t i = 0; i < n; i++)
-        sum += (double)x[i];
-    for (size_t i = 0; i < n; i++) {
-        double d = (double)x[i] - sum / (double)n;
-        squares += d * d;
-    }
-    return n > 1 ? sqrt(squares / (double)(n - 1)) : 0;
+    double sum = 0, squares = 0, n = (double)g->pixels * g->guided;
+    for (size_t p = 0; p < g->pixels; p++)
+        for (int c = 0; c < g->guided; c++)
+            sum += (double)x[p * (size_t)g->channels + (size_t)c];
+    for (size_t p = 0; p < g->pixels; p++)
+        for (int c = 0; c < g->guided; c++) {
+            double d = (double)x[p * (size_t)g->channels + (size_t)c] - sum / n;
+            squares += d * d;
+        }
+    return n > 1 ? sqrt(squares / (n - 1)) : 0;
 }
 
-void ht_guide(size_t n, float *negative, const float *positive, double guidance, double rescale)
+void ht_guide(const ht_guidance *g, float *negative, const float *positive)
 {
-    float g = (float)guidance;
-    for (size_t i = 0; i < n; i++)
-        negative[i] += g * (positive[i] - negative[i]);
-    double spread = rescale > 0 ? deviation(n, negative) : 0;
+    float scale = (float)g->scale;
+    for (size_t p = 0; p < g->pixels; p++)
+        for (int c = 0; c < g->channels; c++) {
+            size_t i = p * (size_t)g->channels + (size_t)c;
+            negative[i] = c < g->guided ? negative[i] + scale * (positive[i] - negative[i]) : positive[i];
+        }
+    double spread = g->rescale > 0 ? deviation(g, negative) : 0;
     if (!(spread > 0))
         return;
-    float factor = (float)(rescale * deviation(n, positive) / spread + (1 - rescale));
-    for (size_t i = 0; i < n; i++)
-        negative[i] *= factor;
+    float factor = (float)(g->rescale * deviation(g, positive) / spread + (1 - g->rescale));
+    for (size_t p = 0; p < g->pixels; p++)
+        for (int c = 0; c < g->guided; c++)
+            negative[p * (size_t)g->channels + (size_t)c] *= factor;
 }
 
 void ht_guidance_embedding(double guidance, int dim, float *out)

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "dit/dit.h"
 #include "quant/file.h"
 #include "sampler/single_file.h"
 #include "unet/names_ldm.h"
@@ -28,6 +29,8 @@ static const struct family_row {
 } families[] = {
     {&ht_unet2d_family, NULL, ht_unet2d_rename},
     {&ht_unet2d_condition_family, NULL, NULL},
+    {&ht_dit_family, NULL, ht_facebook_rename},
+    {&ht_pixart_family, NULL, NULL},
     {NULL, &ht_kl_family, ht_unet2d_rename},
     {NULL, &ht_vq_family, ht_unet2d_rename},
     {NULL, &ht_tiny_family, NULL},
@@ -229,6 +232,11 @@ static ht_status read_configuration(ht_model *m, const places *p, configuration 
                        "%s: no config.json; want a pipeline, a component's folder, or one of the original DDPM code",
                        folder);
     status = ht_json_read(c->path, &object);
+    if (!status && ht_facebook_recognizes(object)) {
+        status = ht_facebook_translate(object, c->path, &c->object);
+        json_decref(object);
+        return status;
+    }
     if (status || !ht_ddpm_recognizes(object)) {
         c->object = object;
         return status;
@@ -243,7 +251,7 @@ static ht_status read_configuration(ht_model *m, const places *p, configuration 
 
 static ht_status fail_family(const char *where, const char *class_name)
 {
-    char known[256] = "";
+    char known[512] = "";
     size_t used = 0;
     for (size_t i = 0; i < COUNT(families) && used < sizeof known; i++)
         used += (size_t)snprintf(known + used, sizeof known - used, "%s%s", i ? ", " : "", class_of(&families[i]));
@@ -257,6 +265,7 @@ static ht_status find_family(const configuration *c, const struct family_row **r
     const char *class_name = ht_json_string(&j, "_class_name", NULL);
     if (j.status)
         return j.status;
+    class_name = ht_dit_class_name(c->object);
     if (!class_name)
         return ht_fail(HT_ERR_FORMAT,
                        "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",

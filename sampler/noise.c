@@ -23,9 +23,21 @@ ht_status ht_noise_open(ht_arena *arena, ht_rng rng, uint64_t seed, const size_t
     return HT_OK;
 }
 
+ht_status ht_noise_steps_twice(ht_arena *arena, ht_noise *noise)
+{
+    size_t count;
+    if (noise->rng == HT_RNG_PHILOX)
+        return HT_OK;
+    if (!ht_mul_size(noise->images * noise->channels * noise->pixels, 2 * sizeof(float), &count))
+        return ht_fail(HT_ERR_MEMORY, "out of memory: one torch draw for twice %zu images", noise->images);
+    noise->drawn = ht_alloc(arena, count);
+    noise->steps_twice = true;
+    return noise->drawn ? HT_OK : HT_ERR_MEMORY;
+}
+
 void ht_noise_turn(ht_noise *noise, uint32_t turn)
 {
-    size_t count = noise->images * noise->channels * noise->pixels;
+    size_t count = noise->images * noise->channels * noise->pixels * (turn && noise->steps_twice ? 2 : 1);
     noise->turn = turn;
     if (noise->rng == HT_RNG_TORCH_CPU)
         ht_mt19937_randn(&noise->torch_cpu, count, noise->drawn);

@@ -13,6 +13,7 @@ typedef struct ht_noise {
     uint64_t seed;
     size_t channels, pixels, images; /* images: how many a turn covers, HT_RNG_TORCH_* only */
     uint32_t turn;
+    bool steps_twice;
     ht_mt19937 torch_cpu;
     ht_torch_cuda_rng torch_cuda;
     float *drawn; /* [images, channels, pixels]; with HT_RNG_PHILOX one image */
@@ -21,6 +22,10 @@ typedef struct ht_noise {
 /* Memory from the arena.  images: of the whole torch.randn. */
 ht_status ht_noise_open(ht_arena *arena, ht_rng rng, uint64_t seed, const size_t shape[3],
                         ht_noise *noise); /* shape: images, channels, pixels */
+
+/* Turns after the first are of twice as many images, of which the second half is not used: diffusers' DiTPipeline steps
+ * both halves of a guided batch.  Of HT_RNG_PHILOX nothing changes. */
+ht_status ht_noise_steps_twice(ht_arena *arena, ht_noise *noise);
 
 /* Go to a turn; then the noise of image `index`, channels last. */
 void ht_noise_turn(ht_noise *noise, uint32_t turn);

@@ -123,6 +123,12 @@ ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch, int br
     return status ? status : ht_session_open_with(p->denoiser, &o, &shallow, &p->shallow);
 }
 
+double ht_pipeline_guidance(const ht_pipeline *p)
+{
+    static const double of_prompts = 7.5, of_classes = 4;
+    return p->texts ? of_prompts : p->denoiser->info.null_class ? of_classes : 1;
+}
+
 void ht_pipeline_get_info(const ht_pipeline *p, ht_pipeline_info *info)
 {
     const ht_denoiser_info *d = &p->denoiser->info;
@@ -132,6 +138,7 @@ void ht_pipeline_get_info(const ht_pipeline *p, ht_pipeline_info *info)
                                .factor = p->factor,
                                .takes_prompt = d->cross_attention_dim > 0,
                                .takes_mask = d->in_channels > p->latent_channels,
+                               .guidance = ht_pipeline_guidance(p),
                                .distilled = d->timestep_cond_dim > 0};
     ht_model_get_info(p->denoiser, &info->model);
     if (p->session)

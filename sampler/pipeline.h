@@ -18,6 +18,9 @@ struct ht_pipeline {
     int tokens, batch, branch;        /* that it is compiled for; branch -1: no cache */
 };
 
+/* Strength of guidance if nothing is said, as diffusers' pipelines have it; 1: there is none. */
+double ht_pipeline_guidance(const ht_pipeline *p);
+
 /* The denoiser for so many tokens and images of the model at a time; kept for the next call. */
 ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch, int branch);
 

@@ -16,8 +16,6 @@
 
 enum { MOST_PROMPTS = 32 };
 
-static const double GUIDANCE = 7.5;
-
 typedef struct drawing {
     ht_pipeline *p;
     const ht_draw_options *o;
@@ -113,7 +111,7 @@ static bool negative_is_zero(const drawing *d, int64_t i)
 }
 
 typedef struct vectors {
-    float *hidden, *pooled;
+    float *hidden, *pooled, *mask;
     size_t hidden_size, pooled_size; /* numbers of a text */
 } vectors;
 
@@ -127,9 +125,12 @@ static ht_status encode(const drawing *d, ht_text *texts, int64_t count, ht_text
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld prompts", (long long)count);
     v->hidden = ht_alloc_array(d->arena, hidden, sizeof *v->hidden);
     v->pooled = pooled ? ht_alloc_array(d->arena, pooled, sizeof *v->pooled) : NULL;
-    if (!v->hidden || (pooled && !v->pooled))
+    v->mask = info->attention_mask
+                  ? ht_alloc_array(d->arena, hidden / (size_t)info->cross_attention_dim, sizeof *v->mask)
+                  : NULL;
+    if (!v->hidden || (pooled && !v->pooled) || (info->attention_mask && !v->mask))
         return HT_ERR_MEMORY;
-    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled);
+    return ht_texts_encode(d->p->texts, &how, count, texts, v->hidden, v->pooled, v->mask);
 }
 
 /* Original size, crop, and target size: those of the picture if nothing was said (SDXL, arXiv:2307.01952, 2.2). */
@@ -160,6 +161,16 @@ static const float *guidance_rows(const drawing *d, int64_t rows)
     return all;
 }
 
+/* The picture's height and width, or height by width (PixArt-alpha). */
+static const float *sizes(const drawing *d, int64_t rows, int width)
+{
+    float h = (float)(d->p->h * d->p->factor), w = (float)(d->p->w * d->p->factor);
+    float *all = ht_alloc_array(d->arena, (size_t)rows * (size_t)width, sizeof *all);
+    for (int64_t i = 0; all && i < rows * width; i++)
+        all[i] = width == 1 ? h / w : i % 2 ? w : h;
+    return all;
+}
+
 /* What the denoiser takes besides prompts, of so many rows. */
 static ht_status set_numbers(drawing *d, int64_t rows)
 {
@@ -170,6 +181,12 @@ static ht_status set_numbers(drawing *d, int64_t rows)
         return HT_ERR_MEMORY;
     if (info->timestep_cond_dim && !(d->cond.timestep_cond = guidance_rows(d, rows)))
         return HT_ERR_MEMORY;
+    if (info->resolution && !(d->cond.resolution = sizes(d, rows, info->resolution)))
+        return HT_ERR_MEMORY;
+    if (info->aspect_ratio && !(d->cond.aspect_ratio = sizes(d, rows, info->aspect_ratio)))
+        return HT_ERR_MEMORY;
+    d->negative.resolution = d->cond.resolution;
+    d->negative.aspect_ratio = d->cond.aspect_ratio;
     d->negative.time_ids = d->cond.time_ids;
     d->negative.timestep_cond = d->cond.timestep_cond;
     return HT_OK;
@@ -187,6 +204,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
         return status;
     d->cond.encoder_hidden_states = own.hidden;
     d->cond.text_embeds = own.pooled;
+    d->cond.encoder_attention_mask = own.mask;
     for (int64_t i = 0; d->guided && i < count; i++) {
         if (!negative_is_zero(d, from + i))
             continue;
@@ -197,6 +215,7 @@ static ht_status set_prompts(drawing *d, int64_t from, int64_t count, int64_t ch
     if (d->guided) {
         d->negative.encoder_hidden_states = away.hidden;
         d->negative.text_embeds = away.pooled;
+        d->negative.encoder_attention_mask = away.mask;
     }
     return set_numbers(d, count);
 }
@@ -209,8 +228,10 @@ static ht_status sample(drawing *d)
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
     ht_start start = {.first = d->first, .n = d->together, .arena = d->arena};
-    ht_sample_extras extras = {
-        .glance = o->preview ? show : NULL, .glance_user = d, .one_draw = s.rng != HT_RNG_PHILOX};
+    ht_sample_extras extras = {.steps_twice = d->guided && !d->texts, /* as diffusers draws for classes */
+                               .glance = o->preview ? show : NULL,
+                               .glance_user = d,
+                               .one_draw = s.rng != HT_RNG_PHILOX};
     bool has_cond = d->cond.class_labels || d->cond.encoder_hidden_states || d->cond.class_embeddings;
     ht_status status = HT_OK;
     s.cond = has_cond ? &d->cond : NULL;
@@ -289,12 +310,26 @@ static ht_status draw_all_prompts(drawing *d)
     return status;
 }
 
+/* Away from a class is towards none: the null class, of every picture. */
+static ht_status set_null_class(drawing *d)
+{
+    float *labels = ht_alloc_array(d->arena, (size_t)d->n, sizeof *labels);
+    if (!labels)
+        return HT_ERR_MEMORY;
+    for (int64_t i = 0; i < d->n; i++)
+        labels[i] = (float)(d->p->denoiser->info.num_classes - 1);
+    d->negative.class_labels = labels;
+    return HT_OK;
+}
+
 static ht_status draw_classes(drawing *d)
 {
     d->arena = ht_arena_create();
     d->together = d->n;
     ht_status status = d->arena ? HT_OK : HT_ERR_MEMORY;
     d->cond.class_labels = d->o->sample.cond ? d->o->sample.cond->class_labels : NULL;
+    if (!status && d->guided)
+        status = set_null_class(d);
     if (!status)
         status = ht_pipeline_need_session(d->p, 0, model_batch(d), branch_of(d));
     if (!status)
@@ -338,8 +373,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     bool distilled = p->denoiser->info.timestep_cond_dim > 0;
     d.guidance = d.o->sample.guidance;
     if (!isnan(d.guidance) && !(d.guidance < 0) && !(d.guidance > 0))
-        d.guidance = GUIDANCE;
-    d.guided = p->texts && !d.o->no_guidance && !distilled && !(d.guidance <= 1);
+        d.guidance = ht_pipeline_guidance(p);
+    d.guided = (p->texts || p->denoiser->info.null_class) && !d.o->no_guidance && !distilled && !(d.guidance <= 1);
     d.each = d.o->prompts > 0 ? n / d.o->prompts : n;
     ht_status status = check(&d);
     if (status)
@@ -349,6 +384,8 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
         status = ht_fail(HT_ERR_MEMORY, "out of memory for a picture");
     if (!status && d.o->preview)
         status = ht_glances_open(p, d.o->preview_model, &d.glances);
+    if (!status && p->texts)
+        status = ht_texts_set_length(p->texts, d.o->max_sequence_length);
     if (!status && p->texts)
         status = read_texts(&d);
     if (!status)

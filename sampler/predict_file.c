@@ -78,9 +78,22 @@ ht_status ht_read_images(const ht_input_file *f, const char *name, int channels,
     return HT_OK;
 }
 
+/* The name by which a file has an argument: of those that a transformer's code has, the first that is there. */
+static const char *name_in(const request *r, const char *const *names)
+{
+    const char *const *name = names;
+    while (r->model->info.hidden_states && *name && !ht_safetensors_find(r->in.tensors, *name))
+        name++;
+    return *name ? *name : names[0];
+}
+
+static const char *const sample_names[] = {"sample", "hidden_states", "x", NULL};
+static const char *const timestep_names[] = {"timestep", "t", NULL};
+static const char *const label_names[] = {"class_labels", "y", NULL};
+
 static ht_status read_sample(request *r)
 {
-    ht_status status = ht_read_images(&r->in, "sample", r->model->info.in_channels, &r->sample);
+    ht_status status = ht_read_images(&r->in, name_in(r, sample_names), r->model->info.in_channels, &r->sample);
     if (status)
         return status;
     size_t pixels = (size_t)(r->sample.n * r->sample.h * r->sample.w);
@@ -93,7 +106,7 @@ static ht_status read_timestep(request *r)
 {
     const ht_tensor *t;
     float *values;
-    ht_status status = ht_read_tensor(&r->in, "timestep", &t, &values);
+    ht_status status = ht_read_tensor(&r->in, name_in(r, timestep_names), &t, &values);
     if (status)
         return status;
     if (t->ndim > 1 || (t->count != 1 && t->count != (size_t)r->sample.n))
@@ -113,7 +126,7 @@ static ht_status read_labels(request *r)
 {
     const ht_tensor *t;
     float *values;
-    ht_status status = ht_read_tensor(&r->in, "class_labels", &t, &values);
+    ht_status status = ht_read_tensor(&r->in, name_in(r, label_names), &t, &values);
     if (!status && t->count != (size_t)r->sample.n)
         status = ht_fail(HT_ERR_SHAPE, "%s: class_labels must have one number for each of %lld images", r->in.path,
                          (long long)r->sample.n);
@@ -122,18 +135,29 @@ static ht_status read_labels(request *r)
     return status;
 }
 
+/* [n,tokens,width], or [n,tokens] of one number each; as many tokens as others have. */
+static bool is_of_tokens(const request *r, const ht_tensor *t, int width)
+{
+    bool dims = t->ndim == 3 ? t->shape[2] == width : t->ndim == 2 && width == 1;
+    return dims && t->shape[0] == r->sample.n && t->shape[1] >= 1 && t->shape[1] <= 65536 &&
+           (!r->tokens || t->shape[1] == r->tokens);
+}
+
 /* A vector for each image, or for each token of each. */
 static ht_status read_condition(request *r, const ht_condition *c, int width)
 {
     const ht_tensor *t;
     float *values;
+    if (c->optional && !ht_safetensors_find(r->in.tensors, c->argument))
+        return HT_OK;
     ht_status status = ht_read_tensor(&r->in, c->argument, &t, &values);
     if (status)
         return status;
-    if (c->per_token &&
-        (t->ndim != 3 || t->shape[0] != r->sample.n || t->shape[2] != width || t->shape[1] < 1 || t->shape[1] > 65536))
-        return ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->in.path, c->argument, (long long)r->sample.n,
-                       width);
+    if (c->per_token && !is_of_tokens(r, t, width))
+        return width > 1 ? ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->in.path, c->argument,
+                                   (long long)r->sample.n, width)
+                         : ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens], as many as of encoder_hidden_states",
+                                   r->in.path, c->argument, (long long)r->sample.n);
     if (!c->per_token && t->count != (size_t)(r->sample.n * width))
         return ht_fail(HT_ERR_SHAPE, "%s: %s must have %d numbers for each of %lld images", r->in.path, c->argument,
                        width, (long long)r->sample.n);

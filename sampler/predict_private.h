@@ -19,6 +19,14 @@ typedef struct ht_image_tensor {
     float *x;
 } ht_image_tensor;
 
+/* `input_ids` [n,tokens] of a file. */
+typedef struct ht_ids_tensor {
+    int64_t n, tokens;
+    int32_t *ids;
+} ht_ids_tensor;
+
+ht_status ht_read_ids(const ht_input_file *f, ht_ids_tensor *out);
+
 /* What the caller of ht_predict_file said. */
 typedef struct ht_predict_how {
     const ht_session_options *options; /* may be NULL */
@@ -35,6 +43,9 @@ void ht_transpose(const float *in, float *out, int64_t n, int64_t from, int64_t 
 
 /* Tell how far it is; HT_ERR_CANCELLED if the caller wants to stop. */
 ht_status ht_predict_go_on(const ht_predict_how *how, int64_t done, int64_t total);
+
+/* ht_predict_text_file of a folder of T5's encoder (sampler/predict_t5.c). */
+ht_status ht_predict_t5(const ht_input_file *in, const char *folder, const ht_predict_how *how, const char *out);
 
 /* ht_predict_file of an autoencoder: `z` decoded or `x` encoded. */
 ht_status ht_predict_coding(const ht_input_file *f, ht_model *model, const ht_predict_how *how, const char *out);

@@ -5,18 +5,17 @@
 
 #include "core/json.h"
 #include "core/safetensors.h"
-#include "sampler/model.h"
+#include "sampler/predict_private.h"
 #include "sampler/session_private.h"
 #include "text/clip.h"
 
 typedef struct request {
     ht_arena *arena;
-    const char *folder, *in;
+    const char *folder;
     json_t *config;
-    ht_safetensors *weights, *file;
+    ht_safetensors *weights;
     ht_clip *model;
-    int32_t *ids; /* [n][tokens] */
-    int64_t n, tokens;
+    ht_ids_tensor ids;
     float *out[HT_CLIP_OUTPUTS];
 } request;
 
@@ -25,18 +24,27 @@ static const char *folder_of(ht_arena *arena, const char *path, const char *comp
     return component ? ht_sprintf(arena, "%s/%s", path, component) : ht_strdup(arena, path);
 }
 
+typedef enum encoder_kind { NO_ENCODER, CLIP_ENCODER, T5_ENCODER } encoder_kind;
+
+static encoder_kind kind_of(ht_arena *arena, const char *folder)
+{
+    json_t *object = NULL;
+    const char *config = ht_sprintf(arena, "%s/config.json", folder);
+    encoder_kind kind = NO_ENCODER;
+    if (config && !access(config, F_OK) && !ht_json_read(config, &object)) {
+        const char *type = json_string_value(json_object_get(object, "model_type"));
+        kind = !type ? NO_ENCODER : !strcmp(type, "clip_text_model") ? CLIP_ENCODER : T5_ENCODER;
+        kind = kind == T5_ENCODER && strcmp(type, "t5") != 0 ? NO_ENCODER : kind;
+    }
+    json_decref(object);
+    return kind;
+}
+
 int ht_is_text_encoder(const char *path, const char *component)
 {
     ht_arena *arena = ht_arena_create();
-    json_t *object = NULL;
     const char *folder = arena ? folder_of(arena, path, component) : NULL;
-    const char *config = folder ? ht_sprintf(arena, "%s/config.json", folder) : NULL;
-    int is = 0;
-    if (config && !access(config, F_OK) && !ht_json_read(config, &object)) {
-        const char *type = json_string_value(json_object_get(object, "model_type"));
-        is = type && !strcmp(type, "clip_text_model");
-    }
-    json_decref(object);
+    int is = folder && kind_of(arena, folder) != NO_ENCODER;
     ht_arena_free(arena);
     return is;
 }
@@ -56,27 +64,24 @@ static ht_status open_model(request *r)
     return status ? status : ht_clip_open(r->arena, &config, weights, &r->model);
 }
 
-static ht_status read_ids(request *r)
+ht_status ht_read_ids(const ht_input_file *f, ht_ids_tensor *out)
 {
-    const ht_tensor *t = ht_safetensors_find(r->file, "input_ids");
-    if (!t)
-        return ht_fail(HT_ERR_ARGUMENT, "%s has no tensor called input_ids", r->in);
+    const ht_tensor *t;
+    float *values;
+    ht_status status = ht_read_tensor(f, "input_ids", &t, &values);
+    if (status)
+        return status;
     if (t->ndim != 2 || !t->count || t->shape[0] > 65536)
-        return ht_fail(HT_ERR_SHAPE, "%s: input_ids must be [n,tokens], n at most 65536", r->in);
-    float *values = ht_alloc_array(r->arena, t->count, sizeof *values);
-    r->ids = ht_alloc_array(r->arena, t->count, sizeof *r->ids);
-    if (!values || !r->ids)
+        return ht_fail(HT_ERR_SHAPE, "%s: input_ids must be [n,tokens], n at most 65536", f->path);
+    *out = (ht_ids_tensor){t->shape[0], t->shape[1], ht_alloc_array(f->arena, t->count, sizeof(int32_t))};
+    if (!out->ids)
         return HT_ERR_MEMORY;
-    if (!ht_convert_to_f32(t->dtype, t->data, 0, t->count, values))
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: input_ids is %s; wanted whole numbers", r->in, ht_dtype_name(t->dtype));
     for (size_t i = 0; i < t->count; i++) {
         if (!(values[i] >= 0 && values[i] < (float)(1 << 24)) || values[i] > (float)(int32_t)values[i])
-            return ht_fail(HT_ERR_ARGUMENT, "%s: input_ids has %g; wanted a whole number below vocab_size", r->in,
+            return ht_fail(HT_ERR_ARGUMENT, "%s: input_ids has %g; wanted a whole number below vocab_size", f->path,
                            (double)values[i]);
-        r->ids[i] = (int32_t)values[i];
+        out->ids[i] = (int32_t)values[i];
     }
-    r->n = t->shape[0];
-    r->tokens = t->shape[1];
     return HT_OK;
 }
 
@@ -92,39 +97,38 @@ static ht_tensor output_tensor(const request *r, ht_clip_output output)
     bool rows = output == HT_CLIP_POOLER_OUTPUT || output == HT_CLIP_TEXT_EMBEDS;
     int64_t width = output == HT_CLIP_TEXT_EMBEDS ? c->projection_dim : c->hidden_size;
     ht_tensor t = {.name = ht_clip_output_name(output), .dtype = HT_F32, .ndim = rows ? 2 : 3};
-    t.shape[0] = r->n;
-    t.shape[1] = rows ? width : r->tokens;
+    t.shape[0] = r->ids.n;
+    t.shape[1] = rows ? width : r->ids.tokens;
     t.shape[2] = rows ? 0 : width;
-    t.count = (size_t)(r->n * (rows ? 1 : r->tokens) * width);
+    t.count = (size_t)(r->ids.n * (rows ? 1 : r->ids.tokens) * width);
     t.bytes = t.count * sizeof(float);
     t.data = r->out[output];
     return t;
 }
 
 /* Batch by batch, asking after each whether to go on. */
-static ht_status run_all(request *r, ht_clip_encoder *encoder, int batch, ht_progress progress, void *user)
+static ht_status run_all(request *r, ht_clip_encoder *encoder, int batch, const ht_predict_how *how)
 {
     ht_status status = HT_OK;
-    for (int64_t at = 0; !status && at < r->n; at += batch) {
-        int64_t count = r->n - at < batch ? r->n - at : batch;
+    for (int64_t at = 0; !status && at < r->ids.n; at += batch) {
+        int64_t count = r->ids.n - at < batch ? r->ids.n - at : batch;
         float *out[HT_CLIP_OUTPUTS];
         for (int i = 0; i < HT_CLIP_OUTPUTS; i++)
-            out[i] = r->out[i] ? r->out[i] + at * (int64_t)(output_tensor(r, i).count / (size_t)r->n) : NULL;
-        status = ht_clip_encoder_run(encoder, r->ids + at * r->tokens, count, out);
-        if (!status && progress && progress(user, at + count, r->n))
-            status = ht_fail(HT_ERR_CANCELLED, "prediction was cancelled after %lld of %lld prompts",
-                             (long long)(at + count), (long long)r->n);
+            out[i] = r->out[i] ? r->out[i] + at * (int64_t)(output_tensor(r, i).count / (size_t)r->ids.n) : NULL;
+        status = ht_clip_encoder_run(encoder, r->ids.ids + at * r->ids.tokens, count, out);
+        if (!status)
+            status = ht_predict_go_on(how, at + count, r->ids.n);
     }
     return status;
 }
 
-static ht_status evaluate(request *r, const ht_session_options *options, ht_progress progress, void *user)
+static ht_status evaluate(request *r, const ht_predict_how *how)
 {
     const ht_backend *backend;
-    ht_session_options none = {0};
-    const ht_session_options *o = options ? options : &none;
+    static const ht_session_options none;
+    const ht_session_options *o = how->options ? how->options : &none;
     ht_clip_encoder *encoder = NULL;
-    int64_t largest = r->n < 64 ? r->n : 64, tokens = r->tokens < 1 << 20 ? r->tokens : 1 << 20;
+    int64_t largest = r->ids.n < 64 ? r->ids.n : 64, tokens = r->ids.tokens < 1 << 20 ? r->ids.tokens : 1 << 20;
     ht_clip_encoder_options e = {.batch = o->batch ? o->batch : (int)largest,
                                  .tokens = (int)tokens,
                                  .wanted = wanted_of(r->model),
@@ -138,7 +142,7 @@ static ht_status evaluate(request *r, const ht_session_options *options, ht_prog
         if (e.wanted & 1u << i && !(r->out[i] = ht_alloc(r->arena, output_tensor(r, i).bytes)))
             status = HT_ERR_MEMORY;
     if (!status)
-        status = run_all(r, encoder, e.batch, progress, user);
+        status = run_all(r, encoder, e.batch, how);
     ht_clip_encoder_close(encoder);
     return status;
 }
@@ -153,23 +157,34 @@ static ht_status write_outputs(const request *r, const char *path)
     return ht_safetensors_write(path, tensors, n, NULL, 0);
 }
 
+static ht_status predict_clip(const ht_input_file *in, const char *folder, const ht_predict_how *how, const char *out)
+{
+    request r = {.arena = in->arena, .folder = folder};
+    ht_status status = open_model(&r);
+    if (!status)
+        status = ht_read_ids(in, &r.ids);
+    if (!status)
+        status = evaluate(&r, how);
+    if (!status)
+        status = write_outputs(&r, out);
+    ht_safetensors_close(r.weights);
+    json_decref(r.config);
+    return status;
+}
+
 ht_status ht_predict_text_file(const char *path, const char *component, const ht_session_options *options,
                                const char *in, const char *out, ht_progress progress, void *user)
 {
-    request r = {.arena = ht_arena_create(), .in = in};
-    r.folder = r.arena ? folder_of(r.arena, path, component) : NULL;
-    ht_status status = r.folder ? open_model(&r) : HT_ERR_MEMORY;
+    ht_input_file file = {.arena = ht_arena_create(), .path = in};
+    const ht_predict_how how = {options, progress, user};
+    ht_safetensors *tensors = NULL;
+    const char *folder = file.arena ? folder_of(file.arena, path, component) : NULL;
+    bool t5 = folder && kind_of(file.arena, folder) == T5_ENCODER;
+    ht_status status = folder ? ht_safetensors_open(in, &tensors) : HT_ERR_MEMORY;
+    file.tensors = tensors;
     if (!status)
-        status = ht_safetensors_open(in, &r.file);
-    if (!status)
-        status = read_ids(&r);
-    if (!status)
-        status = evaluate(&r, options, progress, user);
-    if (!status)
-        status = write_outputs(&r, out);
-    ht_safetensors_close(r.file);
-    ht_safetensors_close(r.weights);
-    json_decref(r.config);
-    ht_arena_free(r.arena);
+        status = (t5 ? ht_predict_t5 : predict_clip)(&file, folder, &how, out);
+    ht_safetensors_close(tensors);
+    ht_arena_free(file.arena);
     return status;
 }

@@ -179,11 +179,16 @@ static ht_status step_images(run *r, int i, int64_t at, int count)
 {
     const ht_sample_options *o = r->options;
     size_t size = r->pixels * (size_t)r->output_channels;
+    const ht_guidance g = {.scale = o->guidance,
+                           .rescale = o->guidance_rescale,
+                           .pixels = r->pixels,
+                           .channels = r->output_channels,
+                           .guided = o->guidance_channels ? o->guidance_channels : r->channels};
     ht_status status = HT_OK;
     for (int k = 0; !status && k < count; k++) {
         float *output = r->output + (size_t)k * size;
         if (r->guided)
-            ht_guide(size, output, output + (size_t)count * size, o->guidance, o->guidance_rescale);
+            ht_guide(&g, output, output + (size_t)count * size);
         status = step_image(r, i, at + k, output);
         if (!status && !k && r->extras->glance)
             r->extras->glance(r->extras->glance_user, i, r->trajectory.n, r->x0);
@@ -322,6 +327,9 @@ static ht_status check_conditions(const run *r)
     if (!isfinite(o->guidance) || !(o->guidance_rescale >= 0 && o->guidance_rescale <= 1))
         return ht_fail(HT_ERR_ARGUMENT, "guidance is %g, rescaled by %g; wanted a number, and 0 to 1", o->guidance,
                        o->guidance_rescale);
+    if (o->guidance_channels < 0 || o->guidance_channels > r->channels)
+        return ht_fail(HT_ERR_ARGUMENT, "guidance_channels is %d; wanted 1 to %d, or 0 for all", o->guidance_channels,
+                       r->channels);
     if (ht_session_batch(r->session) < 2)
         return ht_fail(HT_ERR_ARGUMENT, "guidance evaluates every image twice: a session of a batch of 2 at least");
     return ht_session_check_cond(r->session, rows, o->negative);
@@ -409,9 +417,11 @@ static ht_status take_memory(run *r, ht_arena *arena)
     if (!r->input || !r->output || !r->z || !r->x0 || take_room(r, arena) || take_conditions(r, arena))
         return HT_ERR_MEMORY;
     r->noise = r->extras->noise ? r->extras->noise : &r->own_noise;
-    return r->extras->noise ? HT_OK
-                            : ht_noise_open(arena, o->rng, o->seed,
-                                            (size_t[3]){(size_t)total, (size_t)r->channels, r->pixels}, &r->own_noise);
+    if (r->extras->noise)
+        return HT_OK;
+    ht_status status = ht_noise_open(arena, o->rng, o->seed, (size_t[3]){(size_t)total, (size_t)r->channels, r->pixels},
+                                     &r->own_noise);
+    return !status && r->extras->steps_twice ? ht_noise_steps_twice(arena, &r->own_noise) : status;
 }
 
 static ht_status set_timesteps(const run *r, ht_arena *arena)

@@ -15,6 +15,7 @@ typedef struct ht_sample_extras {
     const float *mask;   /* [h,w]: 1 where an image may differ from init, 0 where it is init; NULL: everywhere */
     int extra_channels;  /* that the model takes after those of x */
     const float *extra;  /* [h,w,extra_channels], of all images */
+    bool steps_twice;    /* torch's generators: the noise of a step covers twice the images (ht_noise_steps_twice) */
     bool one_draw;       /* every image has an index of its own, whatever `each` says */
     ht_noise *noise;     /* a generator that has given the noise to start from; NULL: one is made */
     ht_session *shallow; /* the same model without what is below a branch; the other keeps it.  NULL: no cache */

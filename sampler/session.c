@@ -85,6 +85,21 @@ static ht_status build_graph(ht_session *s, const ht_session_extras *extras)
     return HT_OK;
 }
 
+/* Rows of what may be left out. */
+static ht_status allocate_ones(ht_session *s)
+{
+    for (int i = 0; i < HT_CONDITIONS; i++) {
+        size_t count = ht_conditions[i].optional && s->conditions[i] ? (size_t)ht_value_count(s->conditions[i]) : 0;
+        if (!count)
+            continue;
+        s->ones = ht_alloc_array(s->arena, count, sizeof *s->ones);
+        for (size_t j = 0; s->ones && j < count; j++)
+            s->ones[j] = 1;
+        return s->ones ? HT_OK : HT_ERR_MEMORY; /* there is one such row in the table */
+    }
+    return HT_OK;
+}
+
 /* What running needs besides the program's own memory. */
 static ht_status allocate(ht_session *s)
 {
@@ -96,7 +111,7 @@ static ht_status allocate(ht_session *s)
     }
     s->tap = ht_alloc_array(s->arena, (size_t)largest, sizeof *s->tap);
     s->row_bytes = s->backend->row_bytes(s->program);
-    return s->tap ? HT_OK : HT_ERR_MEMORY;
+    return s->tap ? allocate_ones(s) : HT_ERR_MEMORY;
 }
 
 ht_status ht_session_open_with(ht_model *model, const ht_session_options *options, const ht_session_extras *extras,

@@ -20,6 +20,7 @@ struct ht_session {
     int rows, table_rows;
     const ht_value *sample, *timestep, *class_labels; /* inputs; NULL where the model has none */
     const ht_value *conditions[HT_CONDITIONS];        /* the same */
+    float *ones;                                      /* for conditions that are left out; NULL: none can be */
     const ht_value *cached;                           /* DeepCache's; NULL: none */
     float *tap;                                       /* room for the largest tap */
     const char **descriptions;                        /* by operation: shapes in words */

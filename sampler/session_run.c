@@ -97,7 +97,7 @@ static ht_status check_rows(const ht_session *s, int condition, int64_t n, const
     int64_t per_image = ht_session_numbers(s, condition);
     if (rows && !s->conditions[condition])
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model takes no %s", path, c->name);
-    if (!rows && s->conditions[condition])
+    if (!rows && s->conditions[condition] && !c->optional)
         return ht_fail(HT_ERR_ARGUMENT, "%s: this model needs %s of %lld numbers an image", path, c->words,
                        (long long)per_image);
     for (int64_t i = 0; rows && i < n * per_image; i++)
@@ -140,9 +140,11 @@ ht_status ht_session_set_cond(ht_session *s, int n, const ht_cond *cond)
     ht_status status = ht_session_check_cond(s, n, cond);
     if (!status && s->class_labels)
         status = s->backend->upload(s->program, s->class_labels, cond->class_labels, n);
-    for (int i = 0; !status && i < HT_CONDITIONS; i++)
+    for (int i = 0; !status && i < HT_CONDITIONS; i++) {
+        const float *rows = cond ? ht_condition_rows(&ht_conditions[i], cond) : NULL;
         if (s->conditions[i])
-            status = s->backend->upload(s->program, s->conditions[i], ht_condition_rows(&ht_conditions[i], cond), n);
+            status = s->backend->upload(s->program, s->conditions[i], rows ? rows : s->ones, n);
+    }
     if (status)
         return status;
     s->n = n;

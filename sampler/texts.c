@@ -9,6 +9,7 @@
 
 #include "core/json.h"
 #include "sampler/session_private.h"
+#include "sampler/text_t5.h"
 #include "text/clip.h"
 
 typedef struct encoder {
@@ -16,6 +17,7 @@ typedef struct encoder {
     ht_safetensors *file;
     json_t *config;
     ht_clip *clip;
+    ht_t5_text *t5; /* instead of all of these */
 } encoder;
 
 struct ht_texts {
@@ -24,6 +26,7 @@ struct ht_texts {
     encoder encoders[HT_TEXT_ENCODERS];
     int n;
     bool pools; /* SDXL's way */
+    int length; /* of a row of T5's */
 };
 
 static const char *const encoder_names[HT_TEXT_ENCODERS] = {"text_encoder", "text_encoder_2"};
@@ -53,6 +56,12 @@ static ht_status open_clip(ht_texts *t, encoder *e, const char *config_path, ht_
     return status ? status : ht_clip_tokenizer_fits(e->tokenizer, config.vocab_size, config.max_position_embeddings);
 }
 
+/* "CLIPTextModel"; NULL: the pipeline has no such encoder. */
+static const char *class_of_encoder(const ht_model *m, int i)
+{
+    return json_string_value(json_array_get(json_object_get(m->index, encoder_names[i]), 1));
+}
+
 static ht_status open_in_folder(ht_texts *t, int i)
 {
     encoder *e = &t->encoders[t->n++];
@@ -62,6 +71,8 @@ static ht_status open_in_folder(ht_texts *t, int i)
     const char *config = folder ? ht_sprintf(t->arena, "%s/config.json", folder) : NULL;
     if (!folder || !tokenizer || !config)
         return HT_ERR_MEMORY;
+    if (!strcmp(class_of_encoder(t->denoiser, i), "T5EncoderModel"))
+        return ht_t5_text_open(folder, tokenizer, &e->t5);
     ht_status status = ht_clip_tokenizer_open(tokenizer, &e->tokenizer);
     if (!status)
         status = ht_open_weights(t->arena, folder, &e->file);
@@ -86,11 +97,14 @@ static ht_status open_in_single_file(ht_texts *t)
     return status ? status : open_clip(t, e, config, rename_single);
 }
 
-/* Whether the pipeline has this encoder, and it is one of CLIP. */
+/* Whether the pipeline has this encoder, and it is one that is known here: of CLIP, or T5's where it is the only one.
+ */
 static ht_status has_encoder(const ht_model *m, int i, bool *has)
 {
-    const char *class_name = json_string_value(json_array_get(json_object_get(m->index, encoder_names[i]), 1));
+    const char *class_name = class_of_encoder(m, i);
     *has = class_name != NULL;
+    if (class_name && !i && !strcmp(class_name, "T5EncoderModel") && !class_of_encoder(m, 1))
+        return HT_OK;
     if (!class_name || !strcmp(class_name, "CLIPTextModel") || !strcmp(class_name, "CLIPTextModelWithProjection"))
         return HT_OK;
     return ht_fail(HT_ERR_UNSUPPORTED,
@@ -99,11 +113,22 @@ static ht_status has_encoder(const ht_model *m, int i, bool *has)
                    m->path, class_name);
 }
 
+static ht_status check_t5(const ht_texts *t)
+{
+    int width = ht_t5_config_of(ht_t5_text_model(t->encoders[0].t5))->d_model;
+    if (width == t->denoiser->info.cross_attention_dim)
+        return HT_OK;
+    return ht_fail(HT_ERR_SHAPE, "%s: the text encoder makes %d numbers a token, the denoiser takes %d",
+                   t->denoiser->path, width, t->denoiser->info.cross_attention_dim);
+}
+
 /* Whether the widths fit. */
 static ht_status check_widths(const ht_texts *t)
 {
     const ht_denoiser_info *info = &t->denoiser->info;
     int width = 0;
+    if (t->encoders[0].t5)
+        return check_t5(t);
     for (int i = 0; i < t->n; i++) {
         width += ht_clip_config_of(t->encoders[i].clip)->hidden_size;
         if (ht_clip_tokenizer_tokens(t->encoders[i].tokenizer)->length != ht_texts_length(t))
@@ -160,6 +185,7 @@ ht_status ht_texts_open(const ht_model *denoiser, ht_texts **out)
 void ht_texts_close(ht_texts *t)
 {
     for (int i = 0; t && i < t->n; i++) {
+        ht_t5_text_close(t->encoders[i].t5);
         ht_clip_tokenizer_close(t->encoders[i].tokenizer);
         ht_safetensors_close(t->encoders[i].file);
         json_decref(t->encoders[i].config);
@@ -168,8 +194,29 @@ void ht_texts_close(ht_texts *t)
         ht_arena_free(t->arena);
 }
 
+/* PixArt-alpha's pipeline reads 120 tokens, Sigma's 300. */
+static int own_length(const ht_texts *t)
+{
+    enum { OF_ALPHA = 120, OF_OTHERS = 300 };
+    const char *pipeline = json_string_value(json_object_get(t->denoiser->index, "_class_name"));
+    return pipeline && !strcmp(pipeline, "PixArtAlphaPipeline") ? OF_ALPHA : OF_OTHERS;
+}
+
+ht_status ht_texts_set_length(ht_texts *t, int length)
+{
+    if (length && !t->encoders[0].t5)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: the length of prompts is its tokenizer's; it cannot be set",
+                       t->denoiser->path);
+    if (length < 0 || length > HT_T5_MAX_TOKENS)
+        return ht_fail(HT_ERR_ARGUMENT, "prompts of %d tokens: wanted 1 to %d", length, HT_T5_MAX_TOKENS);
+    t->length = length;
+    return HT_OK;
+}
+
 int ht_texts_length(const ht_texts *t)
 {
+    if (t->encoders[0].t5)
+        return t->length ? t->length : own_length(t);
     return ht_clip_tokenizer_tokens(t->encoders[0].tokenizer)->length;
 }
 
@@ -181,8 +228,11 @@ ht_status ht_text_read(const ht_texts *t, const char *const text[HT_TEXT_ENCODER
     ht_status status = HT_OK;
     for (int i = 0; !status && i < t->n; i++) {
         const char *own = text[i] ? text[i] : text[0];
-        status = (plain ? ht_prompt_read_plain : ht_prompt_read)(t->encoders[i].tokenizer, own, strlen(own),
-                                                                 &read.prompt[i]);
+        if (t->encoders[i].t5)
+            status = ht_t5_text_read(t->encoders[i].t5, own, ht_texts_length(t), &read.prompt[i]);
+        else
+            status = (plain ? ht_prompt_read_plain : ht_prompt_read)(t->encoders[i].tokenizer, own, strlen(own),
+                                                                     &read.prompt[i]);
         if (!status && read.prompt[i].chunks > read.chunks)
             read.chunks = read.prompt[i].chunks;
     }
@@ -295,12 +345,35 @@ static ht_status encode_with(const request *r, int i, int from, ht_arena *arena)
     return status;
 }
 
+static ht_status encode_with_t5(const ht_texts *t, const ht_text_encoding *how, int64_t n, const ht_text *texts,
+                                float *hidden, float *mask)
+{
+    int length = ht_texts_length(t);
+    size_t row = (size_t)length * sizeof(int32_t);
+    ht_arena *arena = ht_arena_create();
+    int32_t *ids = arena ? ht_alloc_array(arena, (size_t)n, row) : NULL;
+    float *own = arena && !mask ? ht_alloc_array(arena, (size_t)n, row) : mask;
+    ht_status status = ids && own ? HT_OK : HT_ERR_MEMORY;
+    for (int64_t k = 0; !status && k < n; k++) {
+        memcpy(ids + k * length, texts[k].prompt[0].ids, row);
+        memcpy(own + k * length, texts[k].prompt[0].weights, row);
+    }
+    if (!status)
+        status = ht_t5_text_encode(t->encoders[0].t5, how->session, n, length, ids, own, hidden);
+    ht_arena_free(arena);
+    return status;
+}
+
 ht_status ht_texts_encode(const ht_texts *t, const ht_text_encoding *how, int64_t n, ht_text *texts, float *hidden,
-                          float *pooled)
+                          float *pooled, float *mask)
 {
     const request r = {t, how, n, texts, hidden, pooled};
     ht_status status = HT_OK;
     int from = 0;
+    if (t->encoders[0].t5 && how->clip_skip)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: clip_skip is of CLIP's text encoders", t->denoiser->path);
+    if (t->encoders[0].t5)
+        return encode_with_t5(t, how, n, texts, hidden, mask);
     if (how->clip_skip < 0 || how->clip_skip > 1 || (how->clip_skip && t->pools))
         return ht_fail(HT_ERR_ARGUMENT, "clip_skip is %d; wanted 0 or 1, with one text encoder", how->clip_skip);
     for (int i = 0; !status && i < t->n; i++) {

@@ -29,6 +29,10 @@ void ht_text_free(ht_text *text);
 
 int ht_texts_length(const ht_texts *t); /* tokens of a chunk */
 
+/* How many tokens of a text T5 reads at most, before any is read; 0: as many as diffusers' pipeline.  HT_ERR_ARGUMENT:
+ * out of range, or the encoder is another. */
+ht_status ht_texts_set_length(ht_texts *t, int length);
+
 typedef struct ht_text_encoding {
     int clip_skip;                     /* 1: the last layer but one, through the last norm */
     int64_t chunks;                    /* of every text; those that have fewer are padded */
@@ -36,8 +40,9 @@ typedef struct ht_text_encoding {
 } ht_text_encoding;
 
 /* n texts -> hidden [n, chunks * length, cross_attention_dim], pooled [n, text_embed_dim] (not touched if the denoiser
- * takes none; that of a text's first chunk).  Encoders are compiled, run, and let go again. */
+ * takes none; that of a text's first chunk), mask [n, chunks * length] (NULL, or 1 and 0 for what is padding: the
+ * denoiser takes one).  Encoders are compiled, run, and let go again. */
 ht_status ht_texts_encode(const ht_texts *t, const ht_text_encoding *how, int64_t n, ht_text *texts, float *hidden,
-                          float *pooled);
+                          float *pooled, float *mask);
 
 #endif

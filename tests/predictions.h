@@ -31,6 +31,8 @@ static void for_each_evaluation_with(const char *path, const char *component, co
     assert_ok(ht_model_open(path, component, &e.model));
     json_array_foreach(json_object_get(entry, "evals"), i, eval)
     {
+        if (json_object_get(eval, "forward_with_cfg"))
+            continue; /* guidance: tests of its own */
         if (component && strcmp(json_string_value(json_object_get(eval, "model")), component) != 0)
             continue;
         e.arguments = json_object_get(eval, "args");

@@ -56,7 +56,7 @@ static void prompts_become_the_recorded_ids_and_vectors(void **state)
         for (int k = 0; k < TOKENS; k++)
             assert_int_equal(read[i].prompt[0].ids[k], (int)ids[i * TOKENS + k]);
     }
-    assert_ok(ht_texts_encode(t, &(ht_text_encoding){.chunks = 1}, TEXTS, read, &hidden[0][0], NULL));
+    assert_ok(ht_texts_encode(t, &(ht_text_encoding){.chunks = 1}, TEXTS, read, &hidden[0][0], NULL, NULL));
     for (int i = 0; i < TEXTS; i++) {
         assert_close(texts[i], hidden[i], f->hidden[i], TOKENS * WIDTH, 2e-5);
         ht_text_free(&read[i]);

@@ -1,5 +1,5 @@
-/* test_prompts.c - from prompts to pictures: what diffusers' Stable Diffusion, SDXL, LCM, img2img and inpainting
- * pipelines draw, and what a pipeline promises. */
+/* test_prompts.c - from prompts and classes to pictures: what diffusers' Stable Diffusion, SDXL, LCM, img2img,
+ * inpainting, DiT and PixArt pipelines draw, and what a pipeline promises. */
 #include <sys/stat.h>
 
 #include "core/json.h"
@@ -19,6 +19,9 @@ typedef struct golden_run {
     ht_safetensors *golden;
     ht_draw_options options;
     ht_session_options size;
+    ht_cond cond;
+    float labels[MOST_PROMPTS];
+    int pictures;
     const char *prompt[MOST_PROMPTS], *prompt_2[MOST_PROMPTS], *negative[MOST_PROMPTS];
     float *init, *mask, *want;
     size_t count; /* values of all pictures */
@@ -58,8 +61,20 @@ static void read_argument(golden_run *r, const char *key, const json_t *value)
 {
     ht_draw_options *o = &r->options;
     if (!strcmp(key, "prompt")) {
-        o->prompts = texts_of(value, r->prompt);
+        r->pictures = texts_of(value, r->prompt);
+        o->prompts = r->pictures;
         o->prompt = r->prompt;
+    } else if (!strcmp(key, "class_labels")) {
+        r->pictures = (int)json_array_size(value);
+        assert_in_range(r->pictures, 1, MOST_PROMPTS);
+        for (int i = 0; i < r->pictures; i++)
+            r->labels[i] = (float)json_integer_value(json_array_get(value, (size_t)i));
+        r->cond.class_labels = r->labels;
+        o->sample.cond = &r->cond;
+    } else if (!strcmp(key, "max_sequence_length")) {
+        o->max_sequence_length = (int)json_integer_value(value);
+    } else if (!strcmp(key, "use_resolution_binning") || !strcmp(key, "clean_caption")) {
+        assert_true(json_is_false(value));
     } else if (!strcmp(key, "prompt_2")) {
         texts_of(value, r->prompt_2);
         o->prompt_2 = r->prompt_2;
@@ -148,14 +163,14 @@ static void check_run(const char *name, const json_t *run)
 {
     golden_run r;
     open_run(&r, name, run);
-    for (int batch = 1; batch <= r.options.prompts; batch++) {
+    for (int batch = 1; batch <= r.pictures; batch++) {
         ht_pipeline *p;
         float *images = malloc(r.count * sizeof *images);
         assert_non_null(images);
         r.size.batch = batch;
         assert_ok(ht_pipeline_open(r.path, &r.size, &p));
         take_scheduler(&r, p);
-        assert_ok(ht_pipeline_draw(p, &r.options, 0, r.options.prompts, images));
+        assert_ok(ht_pipeline_draw(p, &r.options, 0, r.pictures, images));
         to_pixels(images, r.count);
         assert_close(r.label, images, r.want, r.count, r.tolerance);
         ht_pipeline_close(p);
@@ -194,6 +209,32 @@ static void inpainting_draws_what_diffusers_draws(void **state)
 {
     (void)state;
     assert_int_equal(golden_each("pipeline", "StableDiffusionInpaintPipeline", check_pipeline), 1);
+}
+
+/* DiTPipeline takes the noise of steps from torch's global generator whatever generator it was given: so a run that
+ * has any was recorded again after torch.manual_seed(0), without a generator. */
+static void check_classes(const char *name, const json_t *entry)
+{
+    const json_t *runs = json_object_get(entry, "runs");
+    assert_int_equal(json_array_size(runs), 2);
+    check_run(name, json_array_get(runs, 0));
+    json_t *again = json_deep_copy(json_array_get(runs, 1));
+    json_object_set_new(again, "golden", json_string("golden.ddpm-manual-seed.safetensors"));
+    check_run(name, again);
+    json_decref(again);
+}
+
+static void dit_draws_what_diffusers_draws(void **state)
+{
+    (void)state;
+    assert_int_equal(golden_each("pipeline", "DiTPipeline", check_classes), 1);
+}
+
+static void pixart_draws_what_diffusers_draws(void **state)
+{
+    (void)state;
+    assert_int_equal(golden_each("pipeline", "PixArtAlphaPipeline", check_pipeline), 1);
+    assert_int_equal(golden_each("pipeline", "PixArtSigmaPipeline", check_pipeline), 1);
 }
 
 /* ---- what a pipeline promises ---- */
@@ -501,6 +542,8 @@ int main(void)
         cmocka_unit_test(sdxl_draws_what_diffusers_draws),
         cmocka_unit_test(lcm_draws_what_diffusers_draws),
         cmocka_unit_test(inpainting_draws_what_diffusers_draws),
+        cmocka_unit_test(dit_draws_what_diffusers_draws),
+        cmocka_unit_test(pixart_draws_what_diffusers_draws),
         cmocka_unit_test(a_picture_depends_on_its_own_prompt_alone),
         cmocka_unit_test(what_depends_on_the_prompt_alone_runs_once),
         cmocka_unit_test(weights_in_brackets_change_the_picture_and_plain_prompts_do_not_read_them),

@@ -151,3 +151,8 @@ int ht_utf8_encode(int32_t point, unsigned char to[4])
 {
     return (int)utf8proc_encode_char(point, to);
 }
+
+bool ht_grapheme_ends(int32_t before, int32_t after, int32_t *state)
+{
+    return utf8proc_grapheme_break_stateful(before, after, state);
+}

@@ -33,6 +33,10 @@ bool ht_is_space(int32_t point);  /* White_Space: not U+180E and not U+200B */
 /* Lower case without regard to what stands around (no final sigma); writes one or two points, returns how many. */
 int ht_lower(int32_t point, int32_t to[2]);
 
+/* Whether an extended grapheme cluster ends between two neighbours (Standard Annex 29).  state: 0 at the start of a
+ * text, carried from pair to pair. */
+bool ht_grapheme_ends(int32_t before, int32_t after, int32_t *state);
+
 /* 1 to 4 bytes of UTF-8; returns how many. */
 int ht_utf8_encode(int32_t point, unsigned char to[4]);
 
