@@ -392,7 +392,7 @@ ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float
     p.moments = moments ? moments : alike;
     p.span = !moments ? 1 : options->moments_block ? options->moments_block : matrix->in;
     p.blocks = sizes.blocks;
-    p.block = matrix->in / sizes.blocks;
+    p.block = sizes.blocks ? matrix->in / sizes.blocks : matrix->in;
     status = arena ? check_moments(matrix->name, "inputs", p.span, p.moments) : HT_ERR_MEMORY;
     if (!status && p.options.outputs)
         status = check_moments(matrix->name, "outputs", matrix->out, p.options.outputs);
