@@ -193,6 +193,9 @@ static ht_status check_numbers(const ht_quantize_options *o)
     if (o->blocks < 0)
         return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
                        o->blocks);
+    if (o->calibration && o->prompts)
+        return ht_fail(HT_ERR_ARGUMENT, "prompts are to calibrate with, and %s has its own; leave one of them out",
+                       o->calibration);
     if (o->dynamic && o->no_split)
         return ht_fail(HT_ERR_ARGUMENT, "dynamic scales of a concatenation's inputs need a layer of two parts: leave "
                                         "out dynamic, or no_split");

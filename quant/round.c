@@ -359,9 +359,10 @@ static ht_status prepare(ht_arena *arena, ht_round_problem *p)
     for (size_t k = 0; k < p->in; k++)
         d[k] = (diagonal){ht_round_moments_of(p, k)[k % p->span], k};
     qsort(d, p->in, sizeof *d, by_falling_moment);
-    for (; p->live < p->in && d[p->live].moment > 0; p->live++)
+    for (; p->live < p->in && d[p->live].moment > 0; p->live++) {
         p->order[p->live] = d[p->live].input;
-    p->live_in_span = p->live * p->span / p->in; /* spans are alike */
+        p->live_in_span += d[p->live].input < p->span; /* spans are alike */
+    }
     for (int code = 0; code < 1 << p->format->grid.bits; code++)
         p->value[code] = ht_grid_decode(&p->format->grid, (uint8_t)code);
     return HT_OK;
@@ -391,7 +392,7 @@ ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float
     p.moments = moments ? moments : alike;
     p.span = !moments ? 1 : options->moments_block ? options->moments_block : matrix->in;
     p.blocks = sizes.blocks;
-    p.block = matrix->in / sizes.blocks;
+    p.block = sizes.blocks ? matrix->in / sizes.blocks : matrix->in;
     status = arena ? check_moments(matrix->name, "inputs", p.span, p.moments) : HT_ERR_MEMORY;
     if (!status && p.options.outputs)
         status = check_moments(matrix->name, "outputs", matrix->out, p.options.outputs);

@@ -260,6 +260,8 @@ static void what_a_model_lacks_is_said(void **state)
     o.conditions = write_conditions("unet/sd2", false);
     assert_refused(ht_calibration_make(arena, m, &o, &c), HT_ERR_SHAPE, "must be [n,tokens,16]");
     ht_model_close(m);
+    assert_refused(ht_quantize_check(&(ht_quantize_options){.calibration = "calib", .prompts = "prompts"}),
+                   HT_ERR_ARGUMENT, "calib has its own");
     m = open_small("plain", &plain);
     assert_refused(ht_calibration_make(arena, m, &o, &c), HT_ERR_ARGUMENT, "takes no conditions");
     o = few;
