@@ -6,6 +6,7 @@
 #   make bench       how fast the CIFAR-10 model runs here
 #   make lint        clang-tidy, cppcheck;  make format: clang-format
 #   make install     PREFIX=/usr/local DESTDIR=;  make uninstall
+#   make MPI=0       one process alone: without OpenMPI, which is taken where it is installed
 ifeq ($(origin CC),default)
 CC       := gcc
 endif
@@ -20,6 +21,15 @@ ifeq ($(MAKELEVEL)$(filter -j%,$(MAKEFLAGS)),0)
 MAKEFLAGS += -j$(shell nproc)
 endif
 
+# Several processes share work through OpenMPI where it is installed; MPI=0 leaves it out, MPI=1 insists.
+ifndef MPI
+MPI      := $(shell pkg-config --exists ompi 2>/dev/null && echo 1 || echo 0)
+endif
+ifeq ($(MPI),1)
+MPI_CFLAGS := -DHALFTONE_MPI $(patsubst -I%,-isystem %,$(shell pkg-config --cflags ompi))
+MPI_LIBS   := $(shell pkg-config --libs ompi)
+endif
+
 WARN     := -std=c11 -D_GNU_SOURCE -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla
 FLAGS_release := -O3 -g
 FLAGS_asan    := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
@@ -27,12 +37,15 @@ FLAGS_fuzz    := -O1 -g -fsanitize=fuzzer-no-link,address,undefined -fno-sanitiz
 # No contraction and no -ffast-math anywhere: where a multiply and an add are one operation, the source says so.
 CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisibility=hidden -MMD -MP -I. -Iinclude $(EXTRA_CFLAGS)
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
-LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -lm
+LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -ldl -lm
 
 ROOMS    := core graph cpu unet dit vae text sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
+ifneq ($(MPI),1)
+TEST_SRC := $(filter-out tests/test_ranks.c,$(TEST_SRC))
+endif
 FUZZ_SRC := $(wildcard tests/fuzz_*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
@@ -57,9 +70,16 @@ $(B)/cpu/avx512.o: CFLAGS += $(AVX512)
 $(B)/cpu/avx512vnni.o: CFLAGS += $(AVX512) -mavx512vnni
 $(B)/cpu/amx.o: CFLAGS += $(AVX512) -mamx-tile -mamx-int8
 
+# A build with MPI after one without, or the other way round, compiles what depends on it again.
+$(B)/cli/ranks.o: CFLAGS += $(MPI_CFLAGS)
+$(B)/cli/ranks.o: $(B)/mpi
+$(B)/mpi: always
+	@mkdir -p $(@D)
+	@echo '$(MPI)' | cmp -s - $@ || echo '$(MPI)' > $@
+
 # The tests that run the program.
 PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_cli_quantize $(B)/tests/test_manual \
-                 $(B)/tests/test_fid $(B)/tests/test_sweep
+                 $(B)/tests/test_fid $(B)/tests/test_sweep $(B)/tests/test_ranks $(B)/tests/test_cli_prompts
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
 
@@ -76,7 +96,7 @@ $(B)/libhalftone.a: $(LIB_OBJ)
 	$(call SAY,AR,$@)ar rcs $@ $^
 
 $(B)/halftone: $(CLI_OBJ) $(B)/libhalftone.a
-	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ $(LDLIBS) -o $@
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ $(MPI_LIBS) $(LDLIBS) -o $@
 
 $(B)/libhalftone.so.$(VERSION): $(LIB_OBJ)
 	$(call SAY,LD,$@)$(CC) -shared -Wl,-soname,libhalftone.so.0 $(LDFLAGS) $^ $(LDLIBS) -o $@
@@ -115,8 +135,11 @@ demo:
 	$(B)/halftone sample models/emoji-dit --class 1,10,27,42,50,69,73,77 -n 16 -o out/emoji-dit.png
 
 test:
-	@tools/deps.sh
+	@tools/deps.sh test
 	@$(MAKE) $(AGAIN) all tests
+	@$(MAKE) $(AGAIN) run-tests
+
+run-tests:
 	@tools/test.sh $(TESTS)
 
 asan:
@@ -124,8 +147,9 @@ asan:
 
 # Valgrind runs one thread at a time: one processor, and waiting threads sleep.
 valgrind: export OMP_WAIT_POLICY = PASSIVE
-valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes --error-exitcode=99 --leak-check=full \
-    --show-leak-kinds=definite --errors-for-leak-kinds=definite
+valgrind: export RUNNER = taskset -c 0 valgrind -q --vgdb=no --trace-children=yes \
+    --trace-children-skip=*/mpirun --error-exitcode=99 --leak-check=full --show-leak-kinds=definite \
+    --errors-for-leak-kinds=definite
 valgrind:
 	@tools/deps.sh valgrind
 	@$(MAKE) $(AGAIN) test
@@ -172,6 +196,6 @@ uninstall:
 clean:
 	rm -rf build out
 
-.PHONY: all benches tests fuzzers demo test asan valgrind fuzz bench format lint install uninstall clean
+.PHONY: all always benches tests fuzzers demo test run-tests asan valgrind fuzz bench format lint install uninstall clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

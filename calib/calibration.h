@@ -2,6 +2,7 @@
 #ifndef HT_CALIB_CALIBRATION_H
 #define HT_CALIB_CALIBRATION_H
 
+#include "calib/contexts.h"
 #include "calib/statistics.h"
 #include "sampler/session.h"
 
@@ -40,7 +41,9 @@ typedef struct ht_calibration {
     const int *counts;      /* [groups] samples of each, in this order */
     int64_t samples;
     const float *sample;       /* [samples,h,w,c]: x_t */
-    const float *class_labels; /* [samples], NULL if the model takes none */
+    const float *class_labels; /* [samples], NULL if the model takes none, or contexts have them */
+    ht_contexts contexts;
+    const int32_t *context; /* [samples]: a row of contexts; NULL if there are none */
     ht_observed *inputs;
     int n_inputs;
 } ht_calibration;
@@ -65,6 +68,9 @@ ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_vi
 /* The same for what depends on the timestep alone, which is a finite set: every timestep of the schedule's 0 ..
  * num_train_timesteps-1, with the group it is nearest to.  visit reads values of the {t} stage; first and n are 0. */
 ht_status ht_calibration_run_timesteps(const ht_calibration *c, ht_session *session, ht_visit *visit, void *user);
+
+/* What samples first .. first+n-1 take besides x and t.  room: of ht_contexts_room numbers. */
+ht_cond ht_calibration_cond(const ht_calibration *c, int64_t first, int n, float *room);
 
 /* The first `each` samples (1 at least) of every timestep, as a set of their own. */
 ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int each, ht_calibration *first);

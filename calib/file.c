@@ -3,6 +3,7 @@
  *     sample            F32 [n,c,h,w]           x_t, group after group
  *     timestep          F32 [n]
  *     class_labels      F32 [n]                 if the model takes classes
+ *     context           I32 [n], and contexts.*  if it takes more (calib/contexts_file.c)
  *     LAYER.range       F32 [groups,2]          least and largest value of the layer's input
  *     LAYER.counts      U32 [groups,bins]       its histogram (calib/statistics.h)
  *     LAYER.range.1, LAYER.counts.1             of its second input
@@ -65,6 +66,9 @@ static ht_status put_set(ht_arena *arena, const ht_calibration *c, ht_tensor *te
                      .count = samples,
                      .bytes = samples * sizeof *timestep};
     tensors[(*n)++] = row;
+    ht_status status = ht_contexts_put(arena, &c->contexts, c->context, c->samples, tensors, n);
+    if (status)
+        return status;
     if (c->class_labels) {
         row.name = "class_labels";
         row.data = c->class_labels;
@@ -109,7 +113,8 @@ static ht_status put_input(ht_arena *arena, const ht_calibration *c, const ht_ob
 ht_status ht_calibration_write(const ht_calibration *c, const char *path)
 {
     ht_arena *arena = ht_arena_create();
-    ht_tensor *tensors = arena ? ht_alloc_array(arena, 3 + 2 * (size_t)c->n_inputs, sizeof *tensors) : NULL;
+    ht_tensor *tensors =
+        arena ? ht_alloc_array(arena, 3 + HT_CONTEXT_TENSORS + 1 + 2 * (size_t)c->n_inputs, sizeof *tensors) : NULL;
     ht_metadata metadata[] = {{"format", "halftone"}, {"halftone_calibration", c->settings}, {"model", c->model}};
     size_t n = 0;
     ht_status status = tensors ? put_set(arena, c, tensors, &n) : HT_ERR_MEMORY;
@@ -181,7 +186,7 @@ static ht_status read_groups(ht_arena *arena, const ht_safetensors *file, const 
 static ht_status read_labels(ht_arena *arena, const ht_safetensors *file, const ht_model *model, ht_calibration *c)
 {
     const ht_tensor *t = ht_safetensors_find(file, "class_labels");
-    if (model ? !model->info.num_classes : !t)
+    if (model ? !model->info.num_classes || c->contexts.labels : !t)
         return HT_OK;
     float *labels = ht_alloc_array(arena, (size_t)c->samples, sizeof *labels);
     if (!labels)
@@ -226,6 +231,8 @@ static ht_status read_set(ht_arena *arena, const ht_safetensors *file, const ht_
     ht_convert_to_f32(t->dtype, t->data, 0, t->count, timestep);
     c->sample = sample;
     ht_status status = read_groups(arena, file, model, timestep, c);
+    if (!status)
+        status = ht_contexts_read(arena, file, model, c->samples, &c->contexts, &c->context);
     return status ? status : read_labels(arena, file, model, c);
 }
 

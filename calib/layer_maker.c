@@ -25,7 +25,7 @@ static ht_status merge(const ht_layer_request *r, int slot, int first, int last,
 static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot, ht_input_table *table)
 {
     const ht_calibration *c = r->calibration;
-    int groups = r->groups && r->groups < c->groups ? r->groups : c->groups;
+    int wanted = r->product->timeless ? 1 : r->groups, groups = wanted && wanted < c->groups ? wanted : c->groups;
     float *timesteps = ht_alloc_array(arena, (size_t)groups, sizeof *timesteps);
     float *step = ht_alloc_array(arena, (size_t)groups, sizeof *step),
           *zero = ht_alloc_array(arena, (size_t)groups, sizeof *zero);
@@ -71,18 +71,22 @@ static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_laye
 {
     ht_matrix m = ht_layer_matrix(layer, p);
     ht_layer_part *part = &layer->part[p];
-    m.values = part_values(arena, layer, r->product->weight, p);
+    ht_arena *meanwhile = ht_arena_create();
+    ht_round_options rounding = r->rounding;
+    m.values = meanwhile ? part_values(meanwhile, layer, r->product->weight, p) : NULL;
     ht_status status = m.values ? ht_quantized_alloc(arena, &layer->format, &m, &part->weight) : HT_ERR_MEMORY;
     float *h = NULL;
     if (!status && r->moments) {
-        h = malloc(m.in * m.in * sizeof *h);
-        if (!h)
-            return ht_fail(HT_ERR_MEMORY, "%s: out of memory for its second moments", layer->name);
-        ht_input_moments_part(r->moments, ht_layer_inputs(layer), part->begin, part->count, h);
+        size_t k = r->moments->span == r->moments->k ? m.in : (size_t)part->count;
+        rounding.moments_block = k;
+        h = ht_alloc_array(meanwhile, k * k, sizeof *h);
+        if (h)
+            ht_input_moments_part(r->moments, ht_layer_inputs(layer), part->begin, part->count, h);
+        status = h ? HT_OK : HT_ERR_MEMORY;
     }
     if (!status)
-        status = ht_round(&layer->format, &m, h, &r->rounding, &part->weight, error);
-    free(h);
+        status = ht_round(&layer->format, &m, h, &rounding, &part->weight, error);
+    ht_arena_free(meanwhile);
     return status;
 }
 

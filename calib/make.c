@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calib/batch.h"
 #include "calib/calibration.h"
 #include "calib/collect.h"
 #include "calib/identity.h"
@@ -12,21 +13,34 @@
 
 enum { DEFAULT_BATCH = 16 };
 
+static const double DEFAULT_GUIDANCE = 7.5; /* of diffusers' Stable Diffusion pipelines */
+
 /* ---- going through the set ---- */
+
+ht_cond ht_calibration_cond(const ht_calibration *c, int64_t first, int n, float *room)
+{
+    ht_cond cond = {0};
+    if (c->context)
+        cond = ht_contexts_cond(&c->contexts, c->context + first, n, room);
+    if (c->class_labels)
+        cond.class_labels = c->class_labels + first;
+    return cond;
+}
 
 ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_visit *visit, void *user)
 {
     const ht_model *model = ht_session_model(session);
     size_t pixels = (size_t)c->height * (size_t)c->width, size = pixels * (size_t)c->channels;
     int batch = ht_session_batch(session);
-    float *out = malloc((size_t)batch * pixels * (size_t)model->info.out_channels * sizeof *out);
-    ht_status status = out ? ht_session_set_timesteps(session, c->groups, c->timesteps)
-                           : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
+    float *out = malloc((size_t)batch * pixels * (size_t)model->info.out_channels * sizeof *out),
+          *room = malloc(ht_contexts_room(&c->contexts, batch) * sizeof *room);
+    ht_status status = out && room ? ht_session_set_timesteps(session, c->groups, c->timesteps)
+                                   : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
     int64_t first = 0;
     for (int g = 0; !status && g < c->groups; first += c->counts[g++])
         for (int at = 0; !status && at < c->counts[g]; at += batch) {
             int n = c->counts[g] - at < batch ? c->counts[g] - at : batch;
-            ht_cond cond = {.class_labels = c->class_labels ? c->class_labels + first + at : NULL};
+            ht_cond cond = ht_calibration_cond(c, first + at, n, room);
             status = ht_session_set_cond(session, n, &cond);
             if (!status)
                 status = ht_session_step(session, g, c->sample + (size_t)(first + at) * size, out);
@@ -34,6 +48,7 @@ ht_status ht_calibration_run(const ht_calibration *c, ht_session *session, ht_vi
                 status = visit(user, session, g, first + at, n);
         }
     free(out);
+    free(room);
     return status;
 }
 
@@ -57,9 +72,10 @@ ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int eac
     size_t most = (size_t)(each < 1 ? 1 : each) * (size_t)c->groups;
     float *sample = ht_alloc_array(arena, most * size, sizeof *sample),
           *labels = ht_alloc_array(arena, most, sizeof *labels);
+    int32_t *context = ht_alloc_array(arena, most, sizeof *context);
     int *counts = ht_alloc_array(arena, (size_t)c->groups, sizeof *counts);
     int64_t from = 0, at = 0;
-    if (!sample || !labels || !counts)
+    if (!sample || !labels || !context || !counts)
         return HT_ERR_MEMORY;
     each = each < 1 ? 1 : each;
     for (int g = 0; g < c->groups; from += c->counts[g++]) {
@@ -67,11 +83,14 @@ ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int eac
         memcpy(sample + (size_t)at * size, c->sample + (size_t)from * size, (size_t)counts[g] * size * sizeof *sample);
         if (c->class_labels)
             memcpy(labels + at, c->class_labels + from, (size_t)counts[g] * sizeof *labels);
+        if (c->context)
+            memcpy(context + at, c->context + from, (size_t)counts[g] * sizeof *context);
         at += counts[g];
     }
     *first = *c;
     first->sample = sample;
     first->class_labels = c->class_labels ? labels : NULL;
+    first->context = c->context ? context : NULL;
     first->counts = counts;
     first->samples = at;
     return HT_OK;
@@ -159,8 +178,11 @@ static ht_status list_inputs(ht_arena *arena, const ht_session *session, observe
 static ht_status observe_all(ht_arena *arena, ht_model *model, const ht_calibrate_options *options, observer *o)
 {
     ht_session *session = NULL;
-    ht_session_options how = {.batch = options->batch, .threads = options->threads};
-    ht_status status = ht_session_open_with(model, &how, &(ht_session_extras){.observe = {.inputs = true}}, &session);
+    ht_session_options how = {
+        .batch = options->batch, .threads = options->threads, .tokens = o->calibration->contexts.tokens};
+    ht_session_extras extras = {.observe = {.inputs = true}};
+    how.batch = ht_batch_within(model, &how, &extras);
+    ht_status status = ht_session_open_with(model, &how, &extras, &session);
     if (!status)
         status = list_inputs(arena, session, o);
     if (!status)
@@ -178,16 +200,14 @@ static ht_status check_model(const ht_model *model)
     if (model->layers.n)
         return ht_fail(HT_ERR_ARGUMENT,
                        "%s: is quantized already; calibration wants the model of floats it was made of", model->path);
-    if (model->info.class_embed_dim || model->info.class_timestep)
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: calibration of models with this kind of class embedding", model->path);
-    if (model->info.cross_attention_dim)
-        return ht_fail(HT_ERR_UNSUPPORTED, "%s: calibration of models that take encoder_hidden_states", model->path);
     return HT_OK;
 }
 
 static ht_status describe(ht_arena *arena, const ht_calibrate_options *o, ht_calibration *c)
 {
-    json_t *j = ht_settings_json(ht_calibrate_settings, o);
+    json_t *j = ht_settings_json(ht_calibrate_settings, o), *prompts = NULL;
+    if (j && c->contexts.prompts && (prompts = json_loads(c->contexts.prompts, 0, NULL)))
+        json_object_set_new(j, "prompts", prompts);
     char *text = j ? json_dumps(j, JSON_COMPACT) : NULL;
     c->settings = text ? ht_strdup(arena, text) : NULL;
     free(text);
@@ -199,7 +219,7 @@ static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_op
 {
     ht_session *session = NULL;
     ht_trajectory trajectory = {0};
-    ht_session_options how = {.batch = o->batch, .threads = o->threads};
+    ht_session_options how = {.batch = o->batch, .threads = o->threads, .tokens = c->contexts.tokens};
     ht_trajectory_options way = {.sampler = "ddim", .spacing = o->spacing, .steps = o->steps};
     ht_status status = ht_trajectory_make(arena, &model->schedule, &way, &trajectory);
     int *counts = status ? NULL : ht_alloc_array(arena, (size_t)trajectory.n, sizeof *counts);
@@ -231,12 +251,18 @@ ht_status ht_calibration_make(ht_arena *arena, ht_model *model, const ht_calibra
     if (!status)
         status = ht_model_identity(arena, model, &calibration->model);
     if (!status)
+        status = ht_contexts_make(arena, model, &o, &calibration->contexts);
+    bool guided = !status && calibration->contexts.negative >= 0;
+    o.guidance = guided && o.guidance == 0 ? DEFAULT_GUIDANCE : guided ? o.guidance : 0;
+    o.batch = o.guidance > 1 && o.batch < 2 ? 2 : o.batch; /* both branches of an image */
+    if (!status)
         status = describe(arena, &o, calibration);
     if (!status)
         status = collect(arena, model, &o, calibration);
     int images = 0;
     for (int g = 0; !status && g < calibration->groups; g++)
         images = calibration->counts[g] > images ? calibration->counts[g] : images;
+    images = o.guidance > 1 ? (images + 1) / 2 : images;
     watch.done = (int64_t)images * o.steps;
     watch.total = watch.done + calibration->samples;
     return status ? status : observe_all(arena, model, &o, &watch);

@@ -5,15 +5,27 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "calib/batch.h"
+
 typedef struct gatherer {
     const ht_calibration *calibration;
     const ht_products *products;
+    const int *list; /* [n] */
+    int n;
     const ht_input_moments_options *options;
     ht_input_moments *moments;
     const ht_value **values; /* [n]: the gram, or the input of what depends on {t} alone */
     float *room;
     int64_t done;
 } gatherer;
+
+size_t ht_input_moments_size(const ht_model_product *p, ht_input_moments *m)
+{
+    int64_t channels = p->parts[0] + p->parts[1];
+    m->k = p->weights / p->weight->shape[0];
+    m->span = m->k > HT_MOST_WINDOW && !ht_product_is_temporal(p) ? channels : m->k;
+    return (size_t)(m->span * m->span) * sizeof *m->h;
+}
 
 /* h += weight * x x^T for each row of x. */
 static void add_rows(ht_input_moments *m, const float *x, int64_t rows, float weight)
@@ -31,7 +43,8 @@ static ht_status add_timestep(void *user, ht_session *session, int group, int64_
     gatherer *a = user;
     ht_status status = HT_OK;
     (void)group, (void)first, (void)n;
-    for (int i = 0; !status && i < a->products->n; i++) {
+    for (int at = 0; !status && at < a->n; at++) {
+        int i = a->list[at];
         ht_input_moments *m = &a->moments[i];
         if (!ht_product_is_temporal(&a->products->product[i]))
             continue;
@@ -48,12 +61,13 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     ht_status status = HT_OK;
     float weight = (float)a->options->weights[group];
     (void)first;
-    for (int i = 0; !status && i < a->products->n; i++) {
+    for (int at = 0; !status && at < a->n; at++) {
+        int i = a->list[at];
         ht_input_moments *m = &a->moments[i];
         if (ht_product_is_temporal(&a->products->product[i]))
             continue;
         status = ht_session_read(session, a->values[i], a->room);
-        for (int64_t k = 0; !status && k < m->k * m->k; k++)
+        for (int64_t k = 0; !status && k < m->span * m->span; k++)
             m->h[k] += weight * a->room[k];
     }
     a->done += n;
@@ -68,7 +82,8 @@ static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
     a->values = ht_alloc_array(arena, (size_t)a->products->n, sizeof *a->values);
     if (!a->values)
         return HT_ERR_MEMORY;
-    for (int i = 0; i < a->products->n; i++) {
+    for (int at = 0; at < a->n; at++) {
+        int i = a->list[at];
         const ht_model_product *p = &a->products->product[i];
         const ht_op *op = ht_product_op(g, p);
         char *name = ht_sprintf(arena, "%s.gram", p->weight->name);
@@ -76,8 +91,7 @@ static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
         if (!a->values[i])
             return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
         ht_input_moments *m = &a->moments[i];
-        m->k = ht_value_count(op->in[HT_IN_WEIGHT]) / op->in[HT_IN_WEIGHT]->shape[0];
-        m->h = ht_alloc_array(arena, (size_t)(m->k * m->k), sizeof *m->h);
+        m->h = ht_alloc_array(arena, ht_input_moments_size(p, m) / sizeof *m->h, sizeof *m->h);
         if (!m->h)
             return HT_ERR_MEMORY;
         largest = ht_value_count(a->values[i]) > largest ? ht_value_count(a->values[i]) : largest;
@@ -87,19 +101,31 @@ static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
 }
 
 ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_calibration *calibration,
-                                  const ht_products *products, const ht_input_moments_options *options,
-                                  ht_input_moments *moments)
+                                  const ht_products *products, const int *list, int n,
+                                  const ht_input_moments_options *options, ht_input_moments *moments)
 {
-    gatherer a = {.calibration = calibration, .products = products, .options = options, .moments = moments};
+    gatherer a = {
+        .calibration = calibration, .products = products, .list = list, .n = n, .options = options, .moments = moments};
+    const ht_tensor **only = ht_alloc_array(arena, (size_t)n + 1, sizeof(ht_tensor *));
     ht_session *session = NULL;
-    ht_session_options how = {.batch = options->batch, .threads = options->threads};
-    ht_session_extras extras = {.observe = {.inputs = true, .windows = options->windows}};
+    bool once = false;
+    if (!only)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < n; i++) {
+        only[i] = products->product[list[i]].weight;
+        once |= ht_product_is_temporal(&products->product[list[i]]);
+    }
+    ht_session_options how = {
+        .batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
+    ht_session_extras extras = {
+        .observe = {.windows = options->windows, .most = HT_MOST_WINDOW, .only = only, .n_only = n}};
+    how.batch = ht_batch_within(model, &how, &extras);
     ht_status status = ht_session_open_with(model, &how, &extras, &session);
     if (!status)
         status = find_values(arena, ht_session_graph(session), &a);
     if (!status)
         status = ht_calibration_run(calibration, session, add_batch, &a);
-    if (!status)
+    if (!status && once)
         status = ht_calibration_run_timesteps(calibration, session, add_timestep, &a);
     ht_session_close(session);
     return status;
@@ -107,9 +133,9 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
 
 void ht_input_moments_part(const ht_input_moments *m, int64_t channels, int64_t begin, int64_t count, float *out)
 {
-    int64_t taps = m->k / channels, k = taps * count;
+    int64_t taps = m->span / channels, k = taps * count;
     for (int64_t i = 0; i < k; i++) {
-        const float *row = m->h + (i / count * channels + begin + i % count) * m->k;
+        const float *row = m->h + (i / count * channels + begin + i % count) * m->span;
         for (int64_t tap = 0; tap < taps; tap++)
             memcpy(out + i * k + tap * count, row + tap * channels + begin, (size_t)count * sizeof *out);
     }

@@ -53,6 +53,7 @@ static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, h
 {
     const ht_value *w = op->in[HT_IN_WEIGHT], *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
     *p = (ht_model_product){.role = role_of(g, op),
+                            .timeless = ht_stage_of(op->out->deps) == HT_STAGE_COND,
                             .weight = w->data,
                             .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
                             .weights = ht_value_count(w),

@@ -18,6 +18,8 @@
 #include "calib/save.h"
 #include "calib/settings.h"
 
+static const size_t MOST_MOMENTS = (size_t)1 << 30; /* bytes */
+
 enum { WINDOWS = 64, PROBED = 2, CANDIDATES = 3, BLOCK_SAMPLES = 160, BATCH = 16 };
 
 /* ---- progress: every part has its share of a thousand ---- */
@@ -29,6 +31,11 @@ int ht_quantizer_advance(ht_quantizer *q, int share, int64_t done, int64_t total
     return q->options->progress ? q->options->progress(q->options->user, now, all) : 0;
 }
 
+int ht_quantizer_share(const ht_quantizer *q, int share)
+{
+    return share * q->group / q->products.n;
+}
+
 static int on_calibrate(void *user, int64_t done, int64_t total)
 {
     return ht_quantizer_advance(user, HT_SHARE_CALIBRATE, done, total);
@@ -36,7 +43,7 @@ static int on_calibrate(void *user, int64_t done, int64_t total)
 
 static int on_moments(void *user, int64_t done, int64_t total)
 {
-    return ht_quantizer_advance(user, HT_SHARE_MOMENTS, done, total);
+    return ht_quantizer_advance(user, ht_quantizer_share(user, HT_SHARE_MOMENTS), done, total);
 }
 
 static int on_outputs(void *user, int64_t done, int64_t total)
@@ -75,8 +82,12 @@ static ht_status take_options(ht_quantizer *q, const ht_quantize_options *given)
 static ht_status calibrate(ht_quantizer *q)
 {
     const ht_quantize_options *o = q->options;
-    ht_calibrate_options how = {
-        .seed = o->seed, .batch = o->batch, .threads = o->threads, .progress = on_calibrate, .user = q};
+    ht_calibrate_options how = {.prompts = o->prompts,
+                                .seed = o->seed,
+                                .batch = o->batch,
+                                .threads = o->threads,
+                                .progress = on_calibrate,
+                                .user = q};
     ht_status status = o->calibration ? ht_calibration_read(q->arena, q->model, o->calibration, &q->calibration)
                                       : ht_calibration_make(q->arena, q->model, &how, &q->calibration);
     q->before += HT_SHARE_CALIBRATE;
@@ -166,7 +177,8 @@ static ht_status check_layers(const ht_quantizer *q)
     return HT_OK;
 }
 
-static ht_status gather_moments(ht_quantizer *q)
+/* Of a group of products; h lies in the arena. */
+static ht_status gather_moments(ht_quantizer *q, ht_arena *arena, const int *list, int n)
 {
     const ht_quantize_options *o = q->options;
     ht_input_moments_options how = {.batch = BATCH,
@@ -177,13 +189,56 @@ static ht_status gather_moments(ht_quantizer *q)
                                     .user = q};
     ht_status status = HT_OK;
     if (q->rounding.method != HT_ROUND_NEAREST)
-        status = ht_input_moments_gather(q->arena, q->model, &q->calibration, &q->products, &how, q->moments);
-    q->before += HT_SHARE_MOMENTS;
+        status = ht_input_moments_gather(arena, q->model, &q->calibration, &q->products, list, n, &how, q->moments);
+    q->before += ht_quantizer_share(q, HT_SHARE_MOMENTS);
+    return status;
+}
+
+static ht_status gather_outputs(ht_quantizer *q)
+{
+    const ht_quantize_options *o = q->options;
+    ht_status status = HT_OK;
     ht_output_moments_options back = {
         .images = PROBED, .threads = o->threads, .weights = q->weights, .progress = on_outputs, .user = q};
-    if (!status && o->couple && q->rounding.method != HT_ROUND_NEAREST && q->scheme.low.grid.bits < 8)
+    if (o->couple && q->rounding.method != HT_ROUND_NEAREST && q->scheme.low.grid.bits < 8)
         status = ht_output_moments_gather(q->arena, q->model, &q->calibration, &q->products, &back, q->outputs);
     q->before += HT_SHARE_OUTPUTS;
+    return status;
+}
+
+/* From product `first` on, those whose moments fit into memory together, one at least. */
+static int next_group(const ht_quantizer *q, int first)
+{
+    size_t bytes = 0;
+    int n = 0;
+    for (int i = first; i < q->products.n; i++, n++) {
+        ht_input_moments m;
+        bytes += ht_input_moments_size(&q->products.product[i], &m);
+        if (n && bytes > MOST_MOMENTS && q->rounding.method != HT_ROUND_NEAREST)
+            break;
+    }
+    return n;
+}
+
+/* Moments of a group of layers, and the layers; then the next: whole windows of Stable Diffusion would take 28 GB. */
+static ht_status make_layers(ht_quantizer *q)
+{
+    ht_status status = gather_outputs(q);
+    int *list = ht_alloc_array(q->arena, (size_t)q->products.n, sizeof *list);
+    for (int i = 0; list && i < q->products.n; i++)
+        list[i] = i;
+    if (!list)
+        return HT_ERR_MEMORY;
+    for (int first = 0; !status && first < q->products.n; first += q->group) {
+        ht_arena *arena = ht_arena_create();
+        q->group = next_group(q, first);
+        status = arena ? gather_moments(q, arena, list + first, q->group) : HT_ERR_MEMORY;
+        if (!status)
+            status = ht_quantizer_make(q, list + first, q->group);
+        for (int i = first; i < first + q->group; i++)
+            q->moments[i].h = NULL;
+        ht_arena_free(arena);
+    }
     return status;
 }
 
@@ -294,9 +349,7 @@ static ht_status make_model(ht_quantizer *q, const char *path)
     if (!status)
         status = calibrate(q);
     if (!status)
-        status = gather_moments(q);
-    if (!status)
-        status = ht_quantizer_make(q);
+        status = make_layers(q);
     if (!status)
         status = ht_quantizer_choose(q);
     if (!status)

@@ -40,13 +40,18 @@ typedef struct ht_quantizer {
     double losses[2];       /* of blocks before and after reconstruction */
     const char *unfinished; /* the file that keeps blocks that are done */
     int before;             /* thousandths that are done */
+    int group;              /* products that are made together, whose part of a share is told */
 } ht_quantizer;
+
+/* The part of a step's share that belongs to this group of products. */
+int ht_quantizer_share(const ht_quantizer *q, int share);
 
 /* Tell progress that `done` of `total` of a step that has this share are done; nonzero: the caller wants to stop. */
 int ht_quantizer_advance(ht_quantizer *q, int share, int64_t done, int64_t total);
 
-/* Make every layer that is quantized, at the width that its choice names, and also at 8 bits where it may be raised. */
-ht_status ht_quantizer_make(ht_quantizer *q);
+/* Make of the n products of list those layers that are quantized, at the width that their choice names, and also at 8
+ * bits where they may be raised. */
+ht_status ht_quantizer_make(ht_quantizer *q, const int *list, int n);
 
 /* Whether the budget may raise layer i to 8 bits. */
 bool ht_quantizer_may_widen(const ht_quantizer *q, int i);

@@ -18,8 +18,8 @@ ht_status ht_save_claim_folder(const char *path, ht_save_claim *claim);
 void ht_save_release(ht_save_claim *claim, const char *path);
 
 /* Write a model folder with these layers in the place of their weights, and all else as it is in model; the other
- * components of a pipeline and its licence are linked or copied (core/copy.h).  how: the object `quantization_config`, borrowed.  The folder appears
- * under its name when it is whole. */
+ * components of a pipeline and its licence are linked or copied (core/copy.h).  how: the object `quantization_config`,
+ * borrowed.  The folder appears under its name when it is whole. */
 ht_status ht_save_quantized(const ht_model *model, const ht_layers *layers, const json_t *how, const char *path);
 
 #endif

@@ -30,20 +30,23 @@ static ht_status run(const trial *t, const ht_layers *layers, float *out)
     size_t in = (size_t)c->height * (size_t)c->width * (size_t)c->channels;
     int images = t->options->images;
     ht_session *session = NULL;
-    ht_session_options how = {.batch = images, .threads = t->options->threads};
-    ht_status status = ht_session_open_with(t->model, &how, &(ht_session_extras){.layers = layers}, &session);
+    float *room = malloc(ht_contexts_room(&c->contexts, images) * sizeof *room);
+    ht_session_options how = {.batch = images, .threads = t->options->threads, .tokens = c->contexts.tokens};
+    ht_status status = room ? ht_session_open_with(t->model, &how, &(ht_session_extras){.layers = layers}, &session)
+                            : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
     if (!status)
         status = ht_session_set_timesteps(session, c->groups, c->timesteps);
     for (int i = 0; !status && i < t->groups; i++) {
         int g = i * t->options->every, n = c->counts[g] < images ? c->counts[g] : images;
         int64_t at = first_sample(c, g);
-        ht_cond cond = {.class_labels = c->class_labels ? c->class_labels + at : NULL};
+        ht_cond cond = ht_calibration_cond(c, at, n, room);
         status = ht_session_set_cond(session, n, &cond);
         if (!status)
             status =
                 ht_session_step(session, g, c->sample + (size_t)at * in, out + (size_t)i * (size_t)images * t->size);
     }
     ht_session_close(session);
+    free(room);
     return status;
 }
 

@@ -22,6 +22,7 @@ const ht_setting ht_calibrate_settings[] = {
     {"distribution", HT_SETTING_TEXT, AT(distribution), .text = "uniform", .find = ht_distribution_find},
     {"timesteps", HT_SETTING_INT, AT(timesteps), .number = 20, .least = 1, .most = HT_MAX_CALIBRATION_SAMPLES},
     {"per_step", HT_SETTING_INT, AT(per_step), .number = 16, .least = 1, .most = HT_MAX_CALIBRATION_SAMPLES},
+    {"guidance", HT_SETTING_REAL, AT(guidance), .most = 1000, .optional = true},
     {"seed", HT_SETTING_SEED, AT(seed)},
     {0}};
 /* clang-format on */
@@ -122,6 +123,8 @@ ht_status ht_settings_check_json(const ht_setting *rows, const json_t *object, c
         return ht_fail(HT_ERR_FORMAT, "%s: its settings are no JSON object", where);
     for (const ht_setting *s = rows; s->name; s++) {
         const json_t *value = json_object_get(object, s->name);
+        if (!value && s->optional)
+            continue;
         if (!value)
             return ht_fail(HT_ERR_FORMAT, "%s: its settings do not say \"%s\"", where, s->name);
         if (!is_sensible(s, value))
@@ -162,6 +165,8 @@ ht_status ht_calibrate_check(const ht_calibrate_options *options)
     if (o.timesteps < 1 || o.per_step < 1 || (int64_t)o.timesteps * o.per_step > HT_MAX_CALIBRATION_SAMPLES)
         return ht_fail(HT_ERR_ARGUMENT, "%d timesteps of %d samples: wanted at least 1 of 1, and at most %d in all",
                        o.timesteps, o.per_step, HT_MAX_CALIBRATION_SAMPLES);
+    if (!(o.guidance >= 0 && o.guidance <= 1000))
+        return ht_fail(HT_ERR_ARGUMENT, "guidance %g; wanted 1 (none) to 1000, 0 for the default", o.guidance);
     return check_running(o.batch, o.threads);
 }
 

@@ -4,6 +4,7 @@
 #define HT_CALIB_SETTINGS_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "core/error.h"
 
@@ -23,6 +24,7 @@ typedef struct ht_setting {
     const char *text;              /* default, for the NULL of texts */
     double number;                 /* default, for the 0 of numbers */
     double least, most;            /* of numbers in a file */
+    bool optional;                 /* files of earlier versions do not say it */
     int (*find)(const char *name); /* of texts in a file: negative for what there is not; NULL: any */
 } ht_setting;
 

@@ -24,7 +24,8 @@ static ht_status gather(ht_model *model, const ht_calibration *c, const ht_produ
 {
     ht_session *session = NULL;
     ht_session_extras extras = {.observe = {.outputs = true}, .layers = layers};
-    ht_status status = ht_session_open_with(model, &(ht_session_options){.batch = 1}, &extras, &session);
+    ht_status status =
+        ht_session_open_with(model, &(ht_session_options){.batch = 1, .tokens = c->contexts.tokens}, &extras, &session);
     for (int g = 0; !status && g < c->groups; g++) {
         status = ht_session_set_timesteps(session, 1, &c->timesteps[g]);
         for (int i = 0; !status && i < f->n; i++) {

@@ -28,6 +28,12 @@ static const option calibrate_options[] = {
      .record = "Steps", .help = "of the sampler (DDIM, deterministic) that makes them"},
     {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, OPTION(spacing),
      .choices = "leading|trailing|linspace|uniform|quad|adm", .record = "Spacing", .help = "of its timesteps; default: the model's own"},
+    {.name = "prompts", .argument = "FILE", .type = OPTION_TEXT, OPTION(prompts), .record = "Prompts",
+     .help = "one a line, for models that take a text; default: a few of its own"},
+    {.name = "conditions", .argument = "FILE.safetensors", .type = OPTION_TEXT, OPTION(conditions), .record = "Conditions",
+     .help = "instead: encoder_hidden_states and what else the model takes, as halftone predict names it"},
+    {.name = "guidance", .argument = "X", .type = OPTION_REAL, OPTION(guidance), .min = 1, .max = 1000, .record = "Guidance",
+     .help = "of the sampler, if it has prompts; default: 7.5"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, OPTION(seed), .initial = "0", .record = "Seed", .help = "of its noise"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},
     {.name = "batch", .argument = "N", .type = OPTION_COUNT, OPTION(batch), .min = 1, .max = 4096, .initial = "16",
@@ -93,9 +99,11 @@ const command calibrate_command = {
         "Runs the model's own sampler, takes x_t at the chosen timesteps, and counts what values every layer's "
         "inputs have there.\nThe same settings give the same file.  `sample` and `timestep` in it can be "
         "given to halftone predict.",
-    .examples = "halftone calibrate models/cifar10 -o calib.safetensors\n"
-                "halftone calibrate models/cifar10 --distribution normal -n 32 --seed 1 -o calib.safetensors\n"
-                "halftone info calib.safetensors",
+    .examples =
+        "halftone calibrate models/cifar10 -o calib.safetensors\n"
+        "halftone calibrate models/cifar10 --distribution normal -n 32 --seed 1 -o calib.safetensors\n"
+        "halftone calibrate stable-diffusion-v1-5 --prompts captions.txt --timesteps 10 -n 4 -o calib.safetensors\n"
+        "halftone info calib.safetensors",
     .options = calibrate_options,
     .settings_size = sizeof(calibrate_settings),
     .run = run_calibrate};

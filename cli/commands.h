@@ -9,6 +9,9 @@
 extern const command sample_command, predict_command, calibrate_command, quantize_command, info_command, bench_command,
     fid_command, sweep_command;
 
+/* Names of ht_sampler_name. */
+#define SAMPLER_CHOICES "ddim|ddpm|euler|euler-a|heun|pndm|dpm++|dpm++-sde|unipc|deis|lcm"
+
 /* What runs a model. */
 typedef struct run_settings {
     int64_t threads;

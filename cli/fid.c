@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "cli/interrupt.h"
+#include "cli/ranks.h"
 #include "cli/text.h"
 
 #define AT(member) .at = offsetof(fid_settings, member)
@@ -30,7 +31,7 @@ static const option fid_options[] = {
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
      .help = "model evaluations an image"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, AT(seed), .initial = "0", .record = "Seed", .help = "of a model's images"},
-    {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = "ddim|ddpm", .record = "Sampler",
+    {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler), .choices = SAMPLER_CHOICES, .record = "Sampler",
      .help = "of a model; default: its own"},
     {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad|adm",
      .record = "Spacing", .help = "of timesteps; default: the model's own"},
@@ -142,13 +143,13 @@ static int on_progress(void *user, int64_t done, int64_t total)
     job *j = user;
     j->bar.total = total;
     progress_update(&j->bar, done);
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 static void on_remark(void *user, const char *line)
 {
     job *j = user;
-    if (j->s->quiet)
+    if (j->s->quiet || ranks_index())
         return;
     progress_end(&j->bar);
     char *clean = strdup(line);
@@ -207,7 +208,7 @@ static int open_evaluator(job *j)
                                    .resize = s->resize,
                                    .metrics = j->metrics,
                                    .skip_bad = s->skip_bad,
-                                   .threads = (int)s->run.threads,
+                                   .threads = ranks_threads(s->run.threads),
                                    .isa = s->run.isa,
                                    .seed = s->metric_seed,
                                    .kid_subsets = (int)s->kid_subsets,
@@ -241,7 +242,7 @@ static const char *statistics_name(const job *j, const char *path, bool is_model
 static int open_set(job *j, const char *path, drawn *d, char name[PATH_MAX], ht_image_source *source)
 {
     bool is_model = drawn_is_model(path);
-    *source = (ht_image_source){.path = path};
+    *source = (ht_image_source){.path = path, .share = ranks_source_share()};
     *d = (drawn){0};
     if (j->s->save_stats && !is_npz(path) && !(source->save = statistics_name(j, path, is_model, name)))
         return report("--save-stats: the name beside %.100s would be too long", path);
@@ -431,7 +432,7 @@ static int run_fid(const void *settings)
     if (!j)
         return report("out of memory");
     j->s = settings;
-    j->bar.quiet = j->s->quiet;
+    j->bar.quiet = j->s->quiet || ranks_index();
     interrupt_watch();
     double start = seconds_now();
     int code = prepare(j);
@@ -467,4 +468,5 @@ const command fid_command = {
                 "halftone fid samples/ train/ --features inception --save-stats",
     .options = fid_options,
     .settings_size = sizeof(fid_settings),
-    .run = run_fid};
+    .run = run_fid,
+    .shares = true};

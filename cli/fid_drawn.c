@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "cli/fid.h"
-#include "cli/interrupt.h"
+#include "cli/ranks.h"
 
 bool drawn_is_model(const char *path)
 {
@@ -63,7 +63,7 @@ static int stop(void *user, int64_t done, int64_t total)
     (void)user;
     (void)done;
     (void)total;
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 ht_status drawn_draw(void *user, int64_t first, int64_t n, float *images)

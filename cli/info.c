@@ -73,7 +73,7 @@ static void print_model(const char *path, const ht_model_info *m)
     text_print(m->scheduler ? m->scheduler : "none; DDIM with its defaults is used");
     printf("\n  sampler      %s, %s spacing\n", m->sampler, m->spacing);
     if (m->decoder)
-        printf("  decoder      %s, which this version does not have: samples are latents\n", m->decoder);
+        printf("  decoder      %s: samples are latents\n", m->decoder);
     printf("  sample       %dx%d, %d channels; %d out\n", m->width, m->height, m->in_channels, m->out_channels);
     if (m->takes_class && m->num_classes)
         printf("  classes      %d\n", m->num_classes);

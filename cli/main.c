@@ -9,6 +9,7 @@
 
 #include "cli/commands.h"
 #include "cli/interrupt.h"
+#include "cli/ranks.h"
 
 static const command *const commands[] = {&sample_command,   &predict_command, &calibrate_command,
                                           &quantize_command, &fid_command,     &sweep_command,
@@ -34,7 +35,7 @@ double seconds_now(void)
 
 ht_session_options run_session_options(const run_settings *run)
 {
-    return (ht_session_options){.threads = (int)run->threads, .backend = run->backend, .isa = run->isa};
+    return (ht_session_options){.threads = ranks_threads(run->threads), .backend = run->backend, .isa = run->isa};
 }
 
 static void print_help(void)
@@ -68,7 +69,9 @@ static int run_command(const command *c, int argc, char **argv)
     if (!settings)
         return report("out of memory");
     int status = options_parse(c, argc, argv, settings);
-    if (status < 0)
+    if (status < 0 && ranks_count() > 1 && !c->shares)
+        status = report("%s is the work of one process; sample, fid and sweep are shared by several", c->name);
+    else if (status < 0)
         status = c->run(settings);
     free(settings);
     return status;
@@ -86,6 +89,7 @@ static int dispatch(int argc, char **argv)
     }
     if (!strcmp(argv[1], "--version")) {
         printf("halftone %s\n", ht_version());
+        printf("processes: %s\n", ranks_library() ? ranks_library() : "one (built without MPI)");
         return EXIT_SUCCESS;
     }
     for (const command *const *c = commands; *c; c++)
@@ -94,10 +98,9 @@ static int dispatch(int argc, char **argv)
     return unknown_command(argv[1]);
 }
 
-int main(int argc, char **argv)
+/* The exit code, of a program whose results must have been printed. */
+static int finish(int status)
 {
-    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then a failing write, like a full disk */
-    int status = dispatch(argc, argv);
     int early = ferror(stdout); /* nobody kept its errno */
     if (early || fflush(stdout)) {
         if (!status && interrupt_signal()) {
@@ -108,4 +111,11 @@ int main(int argc, char **argv)
         return status ? status : failed;
     }
     return status;
+}
+
+int main(int argc, char **argv)
+{
+    signal(SIGXFSZ, SIG_IGN); /* a limit on file sizes is then a failing write, like a full disk */
+    int status = ranks_begin();
+    return status ? status : ranks_end(finish(dispatch(argc, argv)));
 }

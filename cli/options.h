@@ -66,6 +66,7 @@ typedef struct command {
     const option *options;
     size_t settings_size;
     int (*run)(const void *settings); /* returns the exit code */
+    bool shares;                      /* several processes may share its work: cli/ranks.h */
 } command;
 
 enum { EXIT_USAGE = 2 };

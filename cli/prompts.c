@@ -13,21 +13,25 @@ static int out_of_memory(void)
     return report("out of memory for prompts");
 }
 
-/* Keep a text of malloc until the end. */
-static int own(prompt_list *p, char *text)
+/* A text that is kept until the end; NULL after a line on stderr. */
+static const char *own(prompt_list *p, const char *from, size_t length)
 {
     if (p->n_owned == p->cap_owned) {
         int64_t cap = p->cap_owned ? 2 * p->cap_owned : 16;
         char **grown = realloc(p->owned, (size_t)cap * sizeof *grown);
         if (!grown) {
-            free(text);
-            return out_of_memory();
+            out_of_memory();
+            return NULL;
         }
         p->owned = grown;
         p->cap_owned = cap;
     }
-    p->owned[p->n_owned++] = text;
-    return 0;
+    char *text = strndup(from, length);
+    if (!text)
+        out_of_memory();
+    else
+        p->owned[p->n_owned++] = text;
+    return text;
 }
 
 static int add(prompt_list *p, const char *text, const char *where)
@@ -60,19 +64,8 @@ static int add_line(prompt_list *p, const char *file, long number, const char *l
     if (!length || line[0] == '#')
         return 0;
     snprintf(where, sizeof where, "%s:%ld", file, number);
-    char *text = strndup(line, length), *place = strdup(where);
-    if (!text || !place) {
-        free(text);
-        free(place);
-        return out_of_memory();
-    }
-    int code = own(p, text);
-    if (code) {
-        free(place);
-        return code;
-    }
-    code = own(p, place);
-    return code ? code : add(p, text, place);
+    const char *text = own(p, line, length), *place = text ? own(p, where, strlen(where)) : NULL;
+    return place ? add(p, text, place) : EXIT_FAILURE;
 }
 
 static int read_file(prompt_list *p, const char *file)

@@ -23,6 +23,8 @@ static const option quantize_options[] = {
     {.name = "bits", .argument = "B", .type = OPTION_REAL, OPTION(bits), .min = 1, .max = 16,
      .record = "Bits", .help = "a weight, on average, that layers at 8 bits may raise it to; default: 4.68 where the scheme takes less"},
     {.name = "calib", .argument = "FILE", .type = OPTION_TEXT, OPTION(calibration), .help = "of halftone calibrate; default: calibrate with its defaults"},
+    {.name = "prompts", .argument = "FILE", .type = OPTION_TEXT, OPTION(prompts), .record = "Prompts",
+     .help = "for that, one a line, of models that take a text; default: a few of its own"},
     {.name = "rounding", .argument = "NAME", .type = OPTION_CHOICE, OPTION(rounding), .initial = "gptq+descent",
      .choices = "nearest|gptq|descent|gptq+descent|adaround", .record = "Rounding", .help = "of weights"},
     {.name = "couple", .type = OPTION_SWITCH, OPTION(couple), .record = "Couple", .help = "round outputs of 4-bit layers together; pays with --layers all"},

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "cli/options.h"
+#include "cli/ranks.h"
 #include "cli/text.h"
 #include "halftone.h"
 
@@ -13,7 +14,10 @@ static void print_line(const char *before, const char *format, va_list args, con
     char text[1100]; /* the library's messages fit */
     vsnprintf(text, sizeof text, format, args);
     text_clean(text);
-    fprintf(stderr, "halftone%s: %s%s\n", before, text, after);
+    char line[1300];
+    snprintf(line, sizeof line, "halftone%s: %s%s\n", before, text, after);
+    if (!ranks_keep(line))
+        fputs(line, stderr);
 }
 
 int report(const char *format, ...)

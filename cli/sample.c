@@ -25,7 +25,7 @@ static const option sample_options[] = {
     {.name = "steps", .argument = "N", .type = OPTION_INT, AT(steps), .min = 1, .max = 100000, .initial = "50", .record = "Steps",
      .help = "model evaluations an image; some methods take a few more"},
     {.name = "sampler", .argument = "NAME", .type = OPTION_CHOICE, AT(sampler),
-     .choices = "ddim|ddpm|euler|euler-a|heun|pndm|dpm++|dpm++-sde|unipc|deis|lcm", .record = "Sampler",
+     .choices = SAMPLER_CHOICES, .record = "Sampler",
      .help = "method; default: the model's own"},
     {.name = "sigmas", .argument = "NAME", .type = OPTION_CHOICE, AT(sigmas), .choices = "default|karras|exponential", .record = "Schedule type",
      .help = "noise levels; default: the model's own"},
@@ -132,4 +132,5 @@ const command sample_command = {
                 "halftone sample models/emoji-dit --class 1,27,42 -n 3 -o three.png  # a bird, a tongue, a heart",
     .options = sample_options,
     .settings_size = sizeof(sample_settings),
-    .run = run_sample};
+    .run = run_sample,
+    .shares = true};

@@ -6,6 +6,7 @@
 
 #include "cli/interrupt.h"
 #include "cli/parameters.h"
+#include "cli/ranks.h"
 #include "cli/sample_job.h"
 #include "cli/show.h"
 #include "cli/text.h"
@@ -17,9 +18,10 @@ enum { PREVIEW_COLUMNS = 64 };
 static int on_step(void *user, int64_t done, int64_t total)
 {
     job *j = user;
-    j->evaluations = j->bar.total = total;
+    j->evaluations = total / j->share.n * j->images_n;
+    j->bar.total = total;
     progress_update(&j->bar, done);
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 /* Below the progress line, and the cursor back on it: by half blocks, which every terminal can be made to overwrite. */
@@ -68,14 +70,17 @@ static char *picture_text(const job *j, int64_t k, int64_t n)
 static int interrupted(const job *j)
 {
     int64_t left = j->images_n - j->written;
-    report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->images_n);
+    if (ranks_count() > 1)
+        report("interrupted: not all of %" PRId64 " images were written", j->images_n);
+    else
+        report("interrupted: %" PRId64 " of %" PRId64 " images not written", left, j->images_n);
     return 128 + interrupt_signal();
 }
 
 static void show(const job *j, const char *path, int64_t n, const float *images, int columns)
 {
     shown s = {images, n, j->info.height, j->info.width, j->info.channels, columns};
-    if (j->s.show && !j->s.json)
+    if (j->s.show && !j->s.json && !ranks_index())
         show_picture(stdout, j->s.terminal, &s, path);
 }
 
@@ -122,7 +127,57 @@ static int write_picture(job *j, const char *path, int64_t k, int64_t n, const f
 static int on_image(void *user, int64_t index, const float *image)
 {
     job *j = user;
-    return interrupt_signal() || write_picture(j, output_file(&j->out, index), index - j->s.first, 1, image);
+    int64_t k = index - j->share.first + j->share.at;
+    return interrupt_signal() || write_picture(j, output_file(&j->out, j->s.first + k), k, 1, image);
+}
+
+/* ---- a part of the pictures ---- */
+
+static const char *const *list_from(const char *const *list, int64_t at)
+{
+    return list ? list + at : NULL;
+}
+
+/* This rank draws some of the prompts, or some of the images if there is one prompt or none; pictures are the same
+ * whatever share is drawn.  Those of a grid are then all with rank 0. */
+static ht_status draw_share(job *j, ht_pipeline *pipeline, const ht_draw_options *all, float *images)
+{
+    bool lists = j->prompts.n > 1, one_draw = strcmp(j->s.rng, "philox");
+    int64_t each = lists ? j->s.n : 1, at, n = ranks_share(j->images_n / each, &at);
+    size_t image = (size_t)j->info.width * (size_t)j->info.height * (size_t)j->info.channels;
+    const ht_cond cond = {.class_labels = j->labels ? j->labels + at * each : NULL};
+    ht_draw_options mine = *all;
+    ht_status status = HT_OK;
+    j->share.at = at * each;
+    j->share.n = n * each;
+    j->share.first = j->s.first + (lists && !one_draw ? 0 : j->share.at);
+    mine.sample.cond = j->labels ? &cond : NULL;
+    if (one_draw && !mine.sample.total)
+        mine.sample.total = j->s.first + j->images_n;
+    if (lists) {
+        mine.prompts = n;
+        mine.prompt = list_from(all->prompt, at);
+        mine.prompt_2 = list_from(all->prompt_2, at);
+        mine.negative = list_from(all->negative, at);
+        mine.negative_2 = list_from(all->negative_2, at);
+    }
+    if (n)
+        status = ht_pipeline_draw(pipeline, &mine, j->share.first, j->share.n,
+                                  images ? images + (size_t)j->share.at * image : NULL);
+    if (!status && images && ranks_gather(images, j->images_n / each, (size_t)each * image * sizeof *images))
+        status = HT_ERR_CANCELLED;
+    return status;
+}
+
+/* Of a folder, where every rank has written its own. */
+static ht_status count_written(job *j)
+{
+    int64_t mine = j->written;
+    if (ranks_sum(&j->written))
+        return HT_ERR_CANCELLED;
+    for (int64_t i = mine; !ranks_index() && i < j->images_n; i++)
+        json_array_append_new(j->files, text_json(output_file(&j->out, j->s.first + i)));
+    return HT_OK;
 }
 
 /* ---- two models beside one another ---- */
@@ -148,7 +203,7 @@ static float *draw_other(job *j, const sample_request *r)
     bool fits = !status && info.channels == j->info.channels && info.model.takes_class == j->info.model.takes_class &&
                 info.takes_prompt == j->info.takes_prompt;
     if (fits)
-        status = ht_pipeline_draw(other, &r->draw, j->s.first, j->images_n, images);
+        status = draw_share(j, other, &r->draw, images);
     end_bar(j);
     if (status == HT_ERR_CANCELLED && interrupt_signal())
         j->write_failed = interrupted(j);
@@ -197,23 +252,23 @@ static void write_both(job *j, const float *other)
 static ht_status draw(job *j, sample_request *r)
 {
     const sample_settings *s = &j->s;
-    r->draw.sample.cond = j->labels ? &r->cond : NULL;
     r->draw.sample.progress = on_step;
     r->draw.sample.deliver = j->to_folder ? on_image : NULL;
     r->draw.sample.user = j;
-    r->draw.preview = s->preview ? on_preview : NULL;
+    r->draw.preview = s->preview && !ranks_index() ? on_preview : NULL;
     r->draw.preview_user = j;
     r->draw.preview_model = s->preview_model;
-    ht_status status = ht_pipeline_draw(j->pipeline, &r->draw, s->first, j->images_n, j->images);
+    ht_status status = draw_share(j, j->pipeline, &r->draw, j->images);
     ht_pipeline_get_info(j->pipeline, &j->info);
     if (status || j->to_folder)
-        return status;
+        return status ? status : count_written(j);
     if (!s->beside) {
-        write_picture(j, s->output, 0, j->images_n, j->images);
+        if (!ranks_index())
+            write_picture(j, s->output, 0, j->images_n, j->images);
         return HT_OK;
     }
     float *other = draw_other(j, r);
-    if (other)
+    if (other && !ranks_index())
         write_both(j, other);
     free(other);
     return HT_OK;
@@ -258,7 +313,7 @@ int sample_draw(job *j)
     double start = seconds_now();
     ht_status status = HT_OK;
     if (!code) {
-        j->bar.quiet = j->s.quiet;
+        j->bar.quiet = j->s.quiet || ranks_index();
         progress_begin(&j->bar, "sampling", 0); /* the first step tells how many there are */
         status = draw(j, &r);
         end_bar(j);

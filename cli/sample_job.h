@@ -23,7 +23,10 @@ typedef struct job {
     float *images;      /* of a grid */
     float *init, *mask; /* NULL: none */
     progress bar;
-    int64_t evaluations; /* of all images, known once the first step is done */
+    struct {
+        int64_t at, n, first; /* pictures at .. at+n-1 of all; the index that the pipeline gives the first of them */
+    } share;                  /* of this rank */
+    int64_t evaluations;      /* of all images, known once the first step is done */
     int64_t written;
     int write_failed; /* exit code of a failure that is reported already */
     json_t *files;
@@ -40,7 +43,6 @@ int sample_draw(job *j);
 /* What is asked of a pipeline; texts and lists are borrowed from the job. */
 typedef struct sample_request {
     ht_draw_options draw;
-    ht_cond cond;
     const char **same[3]; /* prompt_2, negative, negative_2 for every prompt, of malloc */
 } sample_request;
 

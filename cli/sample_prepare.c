@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "cli/commands.h"
+#include "cli/ranks.h"
 #include "cli/sample_job.h"
 
 enum { MOST_BESIDE = 4096, IMAGES = 16 };
@@ -52,9 +53,19 @@ static int check_settings(const job *j)
     return 0;
 }
 
+/* The folder that rank 0 makes is there when the others look. */
 static int open_output(job *j)
 {
-    return j->to_folder ? output_open_folder(j->s.output, &j->out) : output_check_file(j->s.output);
+    int status = 0;
+    if (ranks_index() && ranks_meet())
+        return ranks_end_early();
+    if (j->to_folder)
+        status = output_open_folder(j->s.output, &j->out);
+    else if (!ranks_index())
+        status = output_check_file(j->s.output);
+    if (!status && !ranks_index() && ranks_meet())
+        return ranks_end_early();
+    return status;
 }
 
 /* "ddim" as people write it. */
@@ -212,7 +223,7 @@ static int same_for_all(const job *j, const char *text, const char ***list)
 int sample_request_make(const job *j, sample_request *r)
 {
     const sample_settings *s = &j->s;
-    *r = (sample_request){.cond = {.class_labels = j->labels}};
+    *r = (sample_request){0};
     r->draw = (ht_draw_options){.prompts = j->prompts.n,
                                 .prompt = j->prompts.text,
                                 .plain_prompts = s->plain,

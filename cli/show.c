@@ -4,12 +4,12 @@
  * Sixel colours are the 6x6x6 cube, spread by ordered dithering (Bayer's 4x4 matrix). */
 #include "cli/show.h"
 
+#include <math.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
-
-#include <stdbool.h>
 
 enum { GAP = 2, DEFAULT_COLUMNS = 80, KITTY_CHUNK = 4096 };
 
@@ -21,7 +21,7 @@ typedef struct raster {
 static uint8_t to_byte(float x)
 {
     float unit = x / 2 + 0.5f;
-    return !(unit > 0) ? 0 : unit < 1 ? (uint8_t)(unit * 255 + 0.5f) : 255;
+    return !(unit > 0) ? 0 : unit < 1 ? (uint8_t)rintf(unit * 255) : 255;
 }
 
 /* All pictures in one; rgb NULL: out of memory, or too large to be looked at. */

@@ -14,6 +14,7 @@
 #include "cli/interrupt.h"
 #include "cli/job.h"
 #include "cli/output.h"
+#include "cli/ranks.h"
 #include "cli/text.h"
 #include "core/file.h"
 
@@ -122,6 +123,15 @@ static int lock_folder(job *j)
     return report("%s: another sweep is at work there; wait for it or name another folder", j->s->output);
 }
 
+/* Rank 0 makes and locks the folder, then the others begin. */
+static int enter_folder(job *j)
+{
+    int code = ranks_index() ? 0 : lock_folder(j);
+    if (!code && ranks_meet())
+        code = ranks_end_early();
+    return code;
+}
+
 static int open_results(job *j)
 {
     const char *folder = j->s->output ? j->s->output : "/nonexistent";
@@ -224,27 +234,35 @@ static int prepare(job *j)
     if (!code)
         code = make_keys(j);
     if (!code && !j->s->dry_run)
-        code = lock_folder(j);
-    return code ? code : open_results(j);
+        code = enter_folder(j);
+    if (!code)
+        code = open_results(j);
+    if (!code && ranks_meet()) /* all have read before anybody writes */
+        code = ranks_end_early();
+    return code;
 }
 
 static int work(job *j)
 {
     interrupt_watch();
     int code = sweep_cells_run(j->s, j->model, &j->plan, &j->results, &j->made);
-    int page = j->made || !code ? sweep_page_write(j->s->output, j->s->model, &j->plan, &j->results) : 0;
+    int page =
+        !ranks_index() && (j->made || !code) ? sweep_page_write(j->s->output, j->s->model, &j->plan, &j->results) : 0;
     return code ? code : page;
 }
 
 static int run_sweep(const void *settings)
 {
     const sweep_settings *s = settings;
+    sweep_settings mine = *s;
+    mine.threads = ranks_threads(s->threads);
+    mine.quiet = s->quiet || ranks_index();
     if (!s->output && !s->dry_run)
         return options_wrong(&sweep_command, "--output FOLDER is missing");
     job *j = calloc(1, sizeof *j);
     if (!j)
         return report("out of memory");
-    j->s = s;
+    j->s = &mine;
     j->lock = -1;
     double start = seconds_now();
     int code = prepare(j);
@@ -278,4 +296,5 @@ const command sweep_command = {
                 "halftone sweep models/cifar10 my.json --keep -o report/",
     .options = sweep_options,
     .settings_size = sizeof(sweep_settings),
-    .run = run_sweep};
+    .run = run_sweep,
+    .shares = true};

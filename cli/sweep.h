@@ -78,6 +78,44 @@ void sweep_row_number(sweep_results *results, const char **row, const char *colu
 const char *sweep_row_text(const sweep_results *results, const char *const *row, const char *column);
 double sweep_row_value(const sweep_results *results, const char *const *row, const char *column); /* NAN: empty */
 
+/* A row as a line of results.csv, to be freed, and back; NULL: out of memory, or it is none. */
+char *sweep_row_pack(const sweep_results *results, const char *const *row);
+const char **sweep_row_unpack(sweep_results *results, const char *text);
+
+/* sweep_share.c: who makes the cells whose rows are missing. */
+typedef struct sweep_shares {
+    const int *rank;   /* of each cell */
+    const bool *split; /* its calibration is that of several ranks' cells, made before all cells */
+} sweep_shares;
+
+/* In the arena of results.  0, or 1 after a line. */
+int sweep_share(const sweep_plan *plan, const sweep_results *results, sweep_shares *shares);
+
+/* sweep_images.c: what models draw. */
+typedef struct sweep_images {
+    const sweep_settings *settings;
+    ht_model *model; /* of floats */
+    ht_progress progress;
+    void *user;
+    bool together;           /* all ranks draw the same images, each its share */
+    char drawing[SWEEP_KEY]; /* of the reference images at hand */
+    char path[PATH_MAX];     /* their file */
+    int64_t n;
+    int size[3]; /* height, width, channels */
+    size_t count;
+    float *reference, *drawn; /* [n,h,w,c]: of the model of floats, and of the cell at hand */
+    double reference_seconds;
+} sweep_images;
+
+/* Room for the images of a cell, and those of the model of floats, if they are at hand or in a file. */
+ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const char *key, bool *found);
+/* Draw the latter, after a find in vain, and write the file.  Drawn together, all are in the file
+ * and with rank 0. */
+ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key);
+/* Draw with any model, into images [n,h,w,c]. */
+ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds);
+void sweep_images_close(sweep_images *m); /* zeroed is allowed */
+
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */
 typedef struct sweep_measure sweep_measure;
 
@@ -98,6 +136,8 @@ const char *sweep_measure_features(const sweep_measure *m, bool *is_fid);
 /* Images [n,h,w,c] into the row, beside those of the model of floats. */
 ht_status sweep_measure_images(sweep_measure *m, int64_t n, const int size[3], const float *reference,
                                const float *images, sweep_results *results, const char **row);
+/* Make what outputs of models are compared on, if it is not there. */
+ht_status sweep_measure_samples(sweep_measure *m);
 /* The model's output on the error samples, by timestep, relative to the output of the model of floats. */
 ht_status sweep_measure_error(sweep_measure *m, ht_model *model, sweep_results *results, const char **row);
 

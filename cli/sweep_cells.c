@@ -2,7 +2,10 @@
  *
  * Everything that costs time lies in the folder under a name that is the hash of what it depends on, and appears there
  * when it is whole: images of the model of floats (float-KEY), x_t for the error curves (error-KEY), calibrations and
- * quantized models (cache/).  So whatever was made is found again, by the next cell or by the next run. */
+ * quantized models (cache/).  So whatever was made is found again, by the next cell or by the next run.
+ *
+ * Ranks draw the images of the model of floats together, before any cell; then each makes its cells, and tells rank 0
+ * of the rows, which it writes as they come.  So a rank that is killed takes along no row but the one it was at. */
 #include <ftw.h>
 #include <inttypes.h>
 #include <math.h>
@@ -13,10 +16,10 @@
 
 #include "cli/fid.h"
 #include "cli/interrupt.h"
+#include "cli/ranks.h"
 #include "cli/sweep.h"
 #include "cli/text.h"
 #include "core/file.h"
-#include "core/safetensors.h"
 
 typedef struct run {
     const sweep_settings *s;
@@ -26,14 +29,12 @@ typedef struct run {
     sweep_measure *measure;
     progress bar;
     char label[64];
-    int at;                  /* the cell at hand */
-    char drawing[SWEEP_KEY]; /* of the reference images at hand */
-    int64_t n;
-    int size[3];               /* height, width, channels */
-    float *reference, *images; /* [n,h,w,c] */
-    double reference_seconds;
+    int at; /* the cell at hand */
+    sweep_images images;
     char calibration[PATH_MAX], quantized[PATH_MAX], picture[PATH_MAX], csv[PATH_MAX], path[PATH_MAX];
     int made, failed;
+    sweep_shares shares;
+    int told; /* exit code of what came of another rank's word */
 } run;
 
 static int on_progress(void *user, int64_t done, int64_t total)
@@ -41,7 +42,7 @@ static int on_progress(void *user, int64_t done, int64_t total)
     run *r = user;
     r->bar.total = total;
     progress_update(&r->bar, done);
-    return interrupt_signal();
+    return ranks_stopped();
 }
 
 static void begin(run *r, const char *what)
@@ -82,119 +83,25 @@ static double read_seconds(const char *path)
     return seconds;
 }
 
-/* ---- drawing ---- */
-
-static ht_status draw(run *r, ht_model *model, const sample_settings *s, float *images, double *seconds)
-{
-    ht_session_options how = {.batch = (int)(s->n < r->s->batch ? s->n : r->s->batch),
-                              .threads = (int)r->s->threads,
-                              .height = r->size[0],
-                              .width = r->size[1]};
-    ht_session *session = NULL;
-    float *labels = s->classes.count ? calloc((size_t)s->n, sizeof *labels) : NULL;
-    const ht_cond cond = {.class_labels = labels};
-    for (int64_t i = 0; labels && i < s->n; i++)
-        labels[i] = (float)s->classes.value[(s->first + i) % s->classes.count];
-    ht_sample_options options = {.steps = (int)s->steps,
-                                 .sampler = s->sampler,
-                                 .spacing = s->spacing,
-                                 .eta = s->eta,
-                                 .seed = s->seed,
-                                 .rng = sample_rng(s->rng),
-                                 .total = s->total,
-                                 .cond = labels ? &cond : NULL,
-                                 .progress = on_progress,
-                                 .user = r};
-    ht_status status = ht_session_open(model, &how, &session);
-    double start = seconds_now();
-    if (!status)
-        status = ht_sample(session, &options, s->first, s->n, images);
-    *seconds = seconds_now() - start;
-    ht_session_close(session);
-    free(labels);
-    return status;
-}
-
-/* The images that lie in a file; false: there are none of this size. */
-static bool read_images(run *r, const char *path, size_t count)
-{
-    ht_safetensors *file;
-    if (access(path, R_OK) || ht_safetensors_open(path, &file))
-        return false;
-    const ht_tensor *t = ht_safetensors_find(file, "images");
-    const char *seconds = ht_safetensors_metadata(file, "seconds");
-    bool found = t && t->dtype == HT_F32 && t->count == count;
-    if (found)
-        memcpy(r->reference, t->data, t->bytes);
-    r->reference_seconds = seconds ? strtod(seconds, NULL) : NAN;
-    ht_safetensors_close(file);
-    return found;
-}
-
-static ht_status write_images(run *r, const char *path, size_t count)
-{
-    char seconds[32];
-    snprintf(seconds, sizeof seconds, "%.3f", r->reference_seconds);
-    ht_tensor t = {.name = "images",
-                   .dtype = HT_F32,
-                   .ndim = 4,
-                   .shape = {r->n, r->size[0], r->size[1], r->size[2]},
-                   .data = r->reference,
-                   .count = count,
-                   .bytes = count * sizeof(float)};
-    return ht_safetensors_write(path, &t, 1, &(ht_metadata){"seconds", seconds}, 1);
-}
-
-static ht_status find_size(run *r, const sample_settings *s)
-{
-    ht_session *session;
-    ht_session_info info;
-    ht_model_info model;
-    ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)r->s->threads};
-    ht_status status = ht_session_open(r->model, &how, &session);
-    if (status)
-        return status;
-    ht_session_get_info(session, &info);
-    ht_model_get_info(r->model, &model);
-    ht_session_close(session);
-    r->size[0] = info.height;
-    r->size[1] = info.width;
-    r->size[2] = model.in_channels;
-    return HT_OK;
-}
-
 /* What the model of floats draws, once for all cells of the same noise. */
 static ht_status take_reference(run *r, const sweep_cell *c)
 {
-    size_t count;
-    if (!strcmp(r->drawing, c->drawing))
-        return HT_OK;
-    r->drawing[0] = '\0';
-    ht_status status = find_size(r, &c->sample);
-    if (status)
-        return status;
-    r->n = c->sample.n;
-    free(r->reference);
-    free(r->images);
-    r->reference = r->images = NULL;
-    if (!ht_mul_size((size_t)r->n, (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2], &count) ||
-        !(r->reference = calloc(count, sizeof(float))) || !(r->images = calloc(count, sizeof(float))))
-        return ht_fail(HT_ERR_MEMORY, "out of memory for twice %" PRId64 " images", r->n);
-    char path[PATH_MAX];
-    status = name_file(path, r->s->output, "float-", c->drawing, ".safetensors");
-    if (!status && !read_images(r, path, count)) {
+    bool found;
+    ht_status status = sweep_images_find(&r->images, &c->sample, c->drawing, &found);
+    if (!status && !found) {
         begin(r, "drawing with floats");
-        status = draw(r, r->model, &c->sample, r->reference, &r->reference_seconds);
-        if (!status)
-            status = write_images(r, path, count);
+        status = sweep_images_make(&r->images, &c->sample, c->drawing);
         progress_end(&r->bar);
     }
-    if (!status)
-        memcpy(r->drawing, c->drawing, SWEEP_KEY);
     return status;
 }
 
 /* ---- calibration and quantization ---- */
+
+static ht_status name_calibration(run *r, const sweep_cell *c)
+{
+    return name_file(r->calibration, r->s->output, "cache/calib-", c->calibration, ".safetensors");
+}
 
 static ht_status calibrate(run *r, const sweep_cell *c)
 {
@@ -215,7 +122,7 @@ static ht_status calibrate(run *r, const sweep_cell *c)
 static ht_status quantize(run *r, const sweep_cell *c)
 {
     ht_quantize_options options = c->quantize.options;
-    ht_status status = name_file(r->calibration, r->s->output, "cache/calib-", c->calibration, ".safetensors");
+    ht_status status = name_calibration(r, c);
     if (!status)
         status = name_file(r->quantized, r->s->output, "cache/model-", c->quantization, "");
     if (status || drawn_is_model(r->quantized))
@@ -241,7 +148,8 @@ static ht_status measure(run *r, const sweep_cell *c, ht_model *model, double se
 {
     ht_model_info info;
     begin(r, "measuring");
-    ht_status status = sweep_measure_images(r->measure, r->n, r->size, r->reference, r->images, r->results, row);
+    ht_status status = sweep_measure_images(r->measure, r->images.n, r->images.size, r->images.reference,
+                                            r->images.drawn, r->results, row);
     if (!status && !c->is_float)
         status = sweep_measure_error(r->measure, model, r->results, row);
     progress_end(&r->bar);
@@ -259,14 +167,16 @@ static ht_status measure(run *r, const sweep_cell *c, ht_model *model, double se
 /* The first images of a cell in a row, for the page. */
 static ht_status save_picture(run *r, const sweep_cell *c)
 {
-    int64_t n = r->n < SWEEP_SHOWN ? r->n : SWEEP_SHOWN;
+    int64_t n = r->images.n < SWEEP_SHOWN ? r->images.n : SWEEP_SHOWN;
     ht_status status = name_file(r->path, r->s->output, "images/", c->id, ".png");
     if (!status)
-        status = ht_image_save_grid(r->path, r->images, n, r->size[0], r->size[1], r->size[2], (int)n, c->name);
+        status = ht_image_save_grid(r->path, r->images.drawn, n, r->images.size[0], r->images.size[1],
+                                    r->images.size[2], (int)n, c->name);
     if (!status)
         status = name_file(r->path, r->s->output, "images/", c->drawing, ".png");
     if (!status && access(r->path, R_OK))
-        status = ht_image_save_grid(r->path, r->reference, n, r->size[0], r->size[1], r->size[2], (int)n, "floats");
+        status = ht_image_save_grid(r->path, r->images.reference, n, r->images.size[0], r->images.size[1],
+                                    r->images.size[2], (int)n, "floats");
     return status;
 }
 
@@ -280,12 +190,11 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
     if (!status && !c->is_float)
         status = ht_model_open(r->quantized, NULL, &made);
     if (!status && c->is_float) {
-        seconds = r->reference_seconds;
-        memcpy(r->images, r->reference,
-               (size_t)r->n * (size_t)r->size[0] * (size_t)r->size[1] * (size_t)r->size[2] * sizeof(float));
+        seconds = r->images.reference_seconds;
+        memcpy(r->images.drawn, r->images.reference, r->images.count * sizeof(float));
     } else if (!status) {
         begin(r, "drawing");
-        status = draw(r, made, &c->sample, r->images, &seconds);
+        status = sweep_images_draw(&r->images, made, &c->sample, r->images.drawn, &seconds);
         progress_end(&r->bar);
     }
     if (!status)
@@ -296,12 +205,12 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
     return status;
 }
 
-static void print_row(const run *r, const char *const *row)
+static void print_row(const run *r, int at, const char *const *row)
 {
     if (r->s->quiet || r->s->json)
         return;
-    printf("[%d/%d] ", r->at + 1, r->plan->n);
-    text_print(r->plan->cells[r->at].name);
+    printf("[%d/%d] ", at + 1, r->plan->n);
+    text_print(r->plan->cells[at].name);
     double psnr = sweep_row_value(r->results, row, "psnr"), fd = sweep_row_value(r->results, row, "fd");
     if (isfinite(psnr))
         printf(": %.2f dB", psnr);
@@ -332,7 +241,7 @@ static void remove_with_seconds(const char *path)
 static void tidy(run *r)
 {
     const sweep_cell *cells = r->plan->cells, *c = &cells[r->at];
-    bool calibration = true, quantized = true;
+    bool calibration = !r->shares.split[r->at], quantized = true;
     if (r->s->keep || c->is_float)
         return;
     for (int i = r->at + 1; i < r->plan->n; i++) {
@@ -350,10 +259,10 @@ static void tidy(run *r)
 /* ---- all ---- */
 
 /* Cells that are the same have the same row, each under its own name. */
-static int keep_row(run *r, const char **row)
+static int keep_row(run *r, int at, const char **row)
 {
-    const char *id = r->plan->cells[r->at].id;
-    for (int i = r->at; i < r->plan->n; i++) {
+    const char *id = r->plan->cells[at].id;
+    for (int i = at; i < r->plan->n; i++) {
         if (strcmp(r->plan->cells[i].id, id) != 0)
             continue;
         const char **mine = ht_alloc_array(r->results->arena, (size_t)r->results->n_columns, sizeof *mine);
@@ -363,19 +272,78 @@ static int keep_row(run *r, const char **row)
         sweep_row_set(r->results, mine, "cell", r->plan->cells[i].name);
         r->results->rows[i] = mine;
     }
-    return sweep_results_write(r->csv, r->results);
+    return 0;
+}
+
+static int write_row(run *r, int at, const char **row)
+{
+    int code = sweep_results_write(r->csv, r->results);
+    r->made += !code;
+    if (!code)
+        print_row(r, at, row);
+    return code;
+}
+
+/* ---- words between ranks: "17 ROW", or "- LINE" about a cell that cannot be ---- */
+
+static int tell_row(const run *r, const char **row)
+{
+    char *line = sweep_row_pack(r->results, row);
+    char *text = line ? ht_sprintf(r->results->arena, "%d %s", r->at, line) : NULL;
+    free(line);
+    if (!text)
+        return report("out of memory");
+    ranks_tell(text);
+    return 0;
+}
+
+static void on_word(void *user, const char *text)
+{
+    run *r = user;
+    const char *line = strchr(text, ' ') + 1;
+    int at = (int)strtol(text, NULL, 10);
+    progress_end(&r->bar);
+    if (*text == '-') {
+        r->failed++;
+        report("%s", line);
+        return;
+    }
+    const char **row = sweep_row_unpack(r->results, line);
+    int code = row ? keep_row(r, at, row) : report("out of memory");
+    if (!code)
+        code = write_row(r, at, row);
+    r->told = r->told ? r->told : code;
+}
+
+/* ---- a cell that cannot be ---- */
+
+static bool ends_sweep(ht_status status)
+{
+    return status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED;
+}
+
+static int interrupted(const run *r)
+{
+    report("interrupted: %d cells were made; the same command goes on", r->made);
+    return 128 + interrupt_signal();
 }
 
 /* A cell that cannot be is told of, and the others are made; a full disk or Ctrl-C ends the sweep. */
 static int failed(run *r, ht_status status)
 {
-    if (status == HT_ERR_CANCELLED && interrupt_signal()) {
-        report("interrupted: %d cells were made; the same command goes on", r->made);
-        return 128 + interrupt_signal();
+    const char *name = r->plan->cells[r->at].name;
+    bool ends = ends_sweep(status);
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        return interrupted(r);
+    char *word =
+        ranks_index() && !ends ? ht_sprintf(r->results->arena, "- cell \"%s\": %s", name, ht_error_message()) : NULL;
+    if (word) {
+        ranks_tell(word);
+        return 0;
     }
     r->failed++;
-    report("cell \"%s\": %s", r->plan->cells[r->at].name, ht_error_message());
-    return status == HT_ERR_IO || status == HT_ERR_MEMORY || status == HT_ERR_CANCELLED ? EXIT_FAILURE : 0;
+    report("cell \"%s\": %s", name, ht_error_message());
+    return ends ? EXIT_FAILURE : 0;
 }
 
 static int next_cell(run *r)
@@ -386,13 +354,71 @@ static int next_cell(run *r)
         return report_failure();
     ht_status status = make_cell(r, c, row);
     progress_end(&r->bar);
-    int code = status ? failed(r, status) : keep_row(r, row);
-    if (!status && !code) {
-        r->made++;
-        print_row(r, row);
+    int code = status ? failed(r, status) : keep_row(r, r->at, row);
+    if (!status && !code)
+        code = ranks_index() ? tell_row(r, row) : write_row(r, r->at, row);
+    if (!status && !code)
         tidy(r);
+    return code ? code : r->told;
+}
+
+/* This rank's part of the calibrations that cells of several ranks need.  One that cannot be is told of by its cells.
+ */
+static ht_status make_calibrations(run *r)
+{
+    const sweep_cell *cells = r->plan->cells;
+    ht_status status = HT_OK;
+    int n = 0;
+    for (r->at = 0; !ends_sweep(status) && r->at < r->plan->n; r->at++) {
+        bool is_first = !r->results->rows[r->at] && r->shares.split[r->at];
+        for (int i = 0; is_first && i < r->at; i++)
+            is_first = r->results->rows[i] || strcmp(cells[i].calibration, cells[r->at].calibration) != 0;
+        if (is_first && n++ % ranks_count() == ranks_index() && !(status = name_calibration(r, &cells[r->at])))
+            status = calibrate(r, &cells[r->at]);
     }
-    return code;
+    return ends_sweep(status) ? status : HT_OK;
+}
+
+/* What several ranks need: images of the model of floats, drawn by all, samples for the error curves, by rank 0, and
+ * calibrations. */
+static int make_common(run *r)
+{
+    ht_status status = HT_OK;
+    bool errors = false;
+    r->images.together = true;
+    for (r->at = 0; !status && r->at < r->plan->n; r->at++) {
+        const sweep_cell *c = &r->plan->cells[r->at];
+        if (r->results->rows[r->at])
+            continue;
+        status = take_reference(r, c);
+        errors = errors || !c->is_float;
+    }
+    r->images.together = false;
+    r->images.drawing[0] = '\0'; /* all of them lie in files now */
+    if (!status && errors && !ranks_index()) {
+        begin(r, "error samples");
+        status = sweep_measure_samples(r->measure);
+        progress_end(&r->bar);
+    }
+    if (!status)
+        status = make_calibrations(r);
+    r->at = 0;
+    if (status == HT_ERR_CANCELLED && interrupt_signal())
+        return interrupted(r);
+    if (status)
+        return report_failure();
+    return ranks_meet() ? ranks_end_early() : 0;
+}
+
+static int make_cells(run *r)
+{
+    int code = ranks_count() > 1 ? make_common(r) : 0;
+    for (; !code && r->at < r->plan->n; r->at++)
+        if (!r->results->rows[r->at] && r->shares.rank[r->at] == ranks_index())
+            code = next_cell(r);
+    if (!code && ranks_told_all())
+        code = interrupt_signal() ? interrupted(r) : EXIT_FAILURE;
+    return code ? code : r->told;
 }
 
 static int prepare(run *r)
@@ -406,6 +432,9 @@ static int prepare(run *r)
     }
     if (name_file(r->csv, r->s->output, "results.csv", "", ""))
         return report_failure();
+    if (sweep_share(r->plan, r->results, &r->shares))
+        return EXIT_FAILURE;
+    ranks_listen(on_word, r);
     r->bar.quiet = r->s->quiet;
     sweep_measure_options options = {.plan = r->plan,
                                      .settings = r->s,
@@ -422,20 +451,20 @@ int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *
     if (!r)
         return report("out of memory");
     *r = (run){.s = s, .model = model, .plan = plan, .results = results};
+    r->images = (sweep_images){.settings = s, .model = model, .progress = on_progress, .user = r};
     int code = prepare(r);
-    for (; !code && r->at < plan->n; r->at++)
-        if (!results->rows[r->at])
-            code = next_cell(r);
     if (!code)
+        code = make_cells(r);
+    if (!code && !ranks_index())
         code = sweep_results_write(r->csv, results); /* also if nothing was missing: names may be new */
-    if (!code && !s->keep && !r->failed && !name_file(r->path, s->output, "cache", "", ""))
+    if (!code && !ranks_index() && !s->keep && !r->failed && !name_file(r->path, s->output, "cache", "", ""))
         nftw(r->path, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
     if (!code && r->failed)
         code = EXIT_FAILURE;
     *made = r->made;
+    ranks_listen(NULL, NULL);
     sweep_measure_close(r->measure);
-    free(r->reference);
-    free(r->images);
+    sweep_images_close(&r->images);
     free(r);
     return code;
 }

@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "cli/fid.h"
-#include "cli/interrupt.h"
+#include "cli/ranks.h"
 #include "cli/sweep.h"
 #include "core/safetensors.h"
 #include "eval/psnr.h"
@@ -96,7 +96,7 @@ static int open_sets(sweep_measure *m)
         m->sets = NULL;
         return 0;
     }
-    ht_image_source source = {.path = m->reference};
+    ht_image_source source = {.path = m->reference, .share = ranks_source_share()};
     return ht_evaluator_reference(m->sets, &source) ? report_failure() : 0;
 }
 
@@ -110,7 +110,7 @@ int sweep_measure_open(const sweep_measure_options *options, sweep_measure **mea
     const char *folder = options->folder, *key = options->plan->error_key;
     if (snprintf(m->samples, PATH_MAX, "%s/error-%s.safetensors", folder, key) >= PATH_MAX ||
         snprintf(m->wanted, PATH_MAX, "%s/error-%s-eps.safetensors", folder, key) >= PATH_MAX ||
-        snprintf(m->found, PATH_MAX, "%s/cache/eps.safetensors", folder) >= PATH_MAX)
+        snprintf(m->found, PATH_MAX, "%s/cache/eps-%d.safetensors", folder, ranks_index()) >= PATH_MAX)
         return report("%s: the name is too long", folder);
     m->of_sets = options->plan->metrics & ~(unsigned)OF_PAIRS;
     unsigned needs = m->of_sets | (options->plan->metrics & HT_METRIC_DISTANCE);
@@ -214,8 +214,8 @@ static ht_status predict(sweep_measure *m, ht_model *model, const char *out)
     return ht_predict_file(model, &options, m->samples, out, m->o.progress, m->o.user);
 }
 
-/* What all cells are compared on: made by the first sweep that needs it, kept for the next. */
-static ht_status make_wanted(sweep_measure *m)
+/* The same for all cells, made by the first sweep that needs it, kept for the next. */
+ht_status sweep_measure_samples(sweep_measure *m)
 {
     ht_calibrate_options options = m->o.plan->error.options;
     ht_status status = HT_OK;
@@ -269,7 +269,7 @@ static bool fits(const ht_tensor *t, const ht_tensor *a, const ht_tensor *b)
 ht_status sweep_measure_error(sweep_measure *m, ht_model *model, sweep_results *results, const char **row)
 {
     ht_safetensors *samples = NULL, *wanted = NULL, *found = NULL;
-    ht_status status = make_wanted(m);
+    ht_status status = sweep_measure_samples(m);
     if (!status)
         status = predict(m, model, m->found);
     if (!status)

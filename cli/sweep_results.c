@@ -247,6 +247,16 @@ void sweep_results_close(sweep_results *r)
     *r = (sweep_results){0};
 }
 
+const char **sweep_row_unpack(sweep_results *r, const char *text)
+{
+    const char **row = empty_row(r), *fields[MAX_COLUMNS];
+    reader in = {ht_strdup(r->arena, text), 1};
+    if (!row || !in.at || read_line(&in, fields) != r->n_columns)
+        return NULL;
+    memcpy(row, fields, (size_t)r->n_columns * sizeof *row);
+    return row;
+}
+
 /* ---- writing ---- */
 
 static void write_field(FILE *out, const char *text)
@@ -272,6 +282,20 @@ static void write_line(FILE *out, const char *const *fields, int n)
         write_field(out, fields[i]);
     }
     fputc('\n', out);
+}
+
+char *sweep_row_pack(const sweep_results *r, const char *const *row)
+{
+    char *text = NULL;
+    size_t size;
+    FILE *out = open_memstream(&text, &size);
+    if (!out)
+        return NULL;
+    write_line(out, row, r->n_columns);
+    if (!fclose(out))
+        return text;
+    free(text);
+    return NULL;
 }
 
 int sweep_results_write(const char *path, const sweep_results *r)

@@ -15,6 +15,8 @@
 
 #include "cpu/codes.inc"
 
+#include "cpu/halves.inc"
+
 #include "cpu/gram.inc"
 
 #include "cpu/norm.inc"
@@ -62,6 +64,7 @@ const ht_kernel ht_avx2_kernels[] = {
      .pack = codes_pack,
      .scratch = codes_scratch,
      .run = codes_run},
+    HALVES_KERNELS(AVX2, "avx2_6x16"),
     {.name = "linear_f32_avx2_6x16",
      .op = HT_OP_linear,
      .isa = HT_ISA_AVX2,

@@ -15,6 +15,8 @@
 
 #include "cpu/codes.inc"
 
+#include "cpu/halves.inc"
+
 #include "cpu/gram.inc"
 
 #include "cpu/norm.inc"
@@ -62,6 +64,7 @@ const ht_kernel ht_avx512_kernels[] = {
      .pack = codes_pack,
      .scratch = codes_scratch,
      .run = codes_run},
+    HALVES_KERNELS(AVX512, "avx512_6x64"),
     {.name = "linear_f32_avx512_6x64",
      .op = HT_OP_linear,
      .isa = HT_ISA_AVX512,

@@ -116,4 +116,24 @@ static inline float ht_gelu_f32(float x)
     return fmaf(-a, tail, positive);
 }
 
+/* Its slope, Phi(x) + x phi(x) = 1/2 + s (1/2 - tail + |x| phi(x)), s the sign of x, phi the density of the normal
+ * distribution. */
+#define HT_GELU_SIGN       1e30f /* times this, what is no number of the least is beyond 1 */
+#define HT_INV_SQRT_TWO_PI 0.398942280f
+
+static inline float ht_gelu_slope_f32(float x)
+{
+    float a = -x > x ? -x : x, s = x * HT_GELU_SIGN;
+    a = HT_GELU_MAX < a ? HT_GELU_MAX : a;
+    s = s < -1.0f ? -1.0f : s;
+    s = s > 1.0f ? 1.0f : s;
+    float z = a * HT_SQRT_HALF, t = ht_reciprocal_f32(fmaf(z, HT_GELU_P, 1.0f)), e = ht_exp_f32(-(z * z));
+    float p = fmaf(HT_GELU_A5, t, HT_GELU_A4);
+    p = fmaf(p, t, HT_GELU_A3);
+    p = fmaf(p, t, HT_GELU_A2);
+    p = fmaf(p, t, HT_GELU_A1);
+    float tail = (p * t) * (e * 0.5f);
+    return fmaf(s, fmaf(a, e * HT_INV_SQRT_TWO_PI, 0.5f - tail), 0.5f);
+}
+
 #endif

@@ -114,7 +114,7 @@ static void geglu(const ht_call *c, const ht_team *team)
     for (; r < end; r++)
         for (int64_t i = 0; i < width; i++) {
             const float *x = c->in[HT_IN_X] + r * 2 * width;
-            c->out[r * width + i] = x[i] * ht_gelu_f32(x[width + i]);
+            ht_store(c, r * width + i, x[i] * ht_gelu_f32(x[width + i]));
         }
 }
 

@@ -107,6 +107,9 @@ static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])
  * mean)^2 likewise, chains of fmaf, r = 1 / sqrt(q / n + eps); y = fmaf((x - mean) r, weight, bias).  All in float32.
  */
 
+/* The sum of a row's (x - mean)^2, or of x if mean is NULL, in that order. */
+float ht_row_sum(const float *x, int64_t n, const float *mean);
+
 /* modulate: mean and r as those; y = fmaf((x - mean) r, 1 + scale, shift).  rms_norm: q as there around 0, y = x r
  * weight.  gate: fmaf(x, row, residual). */
 

@@ -8,18 +8,14 @@
 
 /* ---- layer_norm ---- */
 
-/* The sum of (x - mean)^2, or of x if mean is NULL. */
-static float row_sum(const float *x, int64_t n, const float *mean)
+float ht_row_sum(const float *x, int64_t n, const float *mean)
 {
     float lanes[HT_SOFTMAX_LANES] = {0};
     for (int64_t i = 0; i < n; i++) {
         float *lane = &lanes[i % HT_SOFTMAX_LANES];
         *lane = mean ? fmaf(x[i] - *mean, x[i] - *mean, *lane) : *lane + x[i];
     }
-    for (int half = HT_SOFTMAX_LANES / 2; half; half /= 2)
-        for (int l = 0; l < half; l++)
-            lanes[l] += lanes[l + half];
-    return lanes[0];
+    return ht_join_lanes(lanes);
 }
 
 static void layer_norm(const ht_call *c, const ht_team *team)
@@ -29,10 +25,10 @@ static void layer_norm(const ht_call *c, const ht_team *team)
     ht_team_share(team, ht_rows(c->op->out, c->n), &row, &end);
     for (; row < end; row++) {
         const float *x = c->in[HT_IN_X] + row * n;
-        float mean = row_sum(x, n, NULL) / (float)n;
-        float r = 1 / sqrtf(row_sum(x, n, &mean) / (float)n + c->op->attrs.eps);
+        float mean = ht_row_sum(x, n, NULL) / (float)n;
+        float r = 1 / sqrtf(ht_row_sum(x, n, &mean) / (float)n + c->op->attrs.eps);
         for (int64_t i = 0; i < n; i++)
-            c->out[row * n + i] = fmaf((x[i] - mean) * r, weight[i], bias[i]);
+            ht_store(c, row * n + i, fmaf((x[i] - mean) * r, weight[i], bias[i]));
     }
 }
 

@@ -214,6 +214,47 @@ static void group_norm_dx(const ht_call *c, const ht_team *team)
     }
 }
 
+/* The chains of layer_norm's sums. */
+static float chains(const float *weight, const float *dy, const float *x, float mean, int64_t n, bool by_x)
+{
+    float lanes[HT_SOFTMAX_LANES] = {0};
+    for (int64_t i = 0; i < n; i++) {
+        float *lane = &lanes[i % HT_SOFTMAX_LANES], g = weight[i] * dy[i];
+        *lane = by_x ? fmaf(g, x[i] - mean, *lane) : *lane + g;
+    }
+    return ht_join_lanes(lanes);
+}
+
+static void layer_norm_dx(const ht_call *c, const ht_team *team)
+{
+    int64_t row, end, n = ht_channels(c->op->out);
+    const float *weight = c->packed;
+    ht_team_share(team, ht_rows(c->op->out, c->n), &row, &end);
+    for (; row < end; row++) {
+        const float *x = c->in[HT_IN_X] + row * n, *dy = c->in[HT_IN_GRADIENT] + row * n;
+        float mean = ht_row_sum(x, n, NULL) / (float)n;
+        float r = 1 / sqrtf(ht_row_sum(x, n, &mean) / (float)n + c->op->attrs.eps);
+        float a = chains(weight, dy, x, mean, n, false) / (float)n;
+        float b = chains(weight, dy, x, mean, n, true) / (float)n * (r * r);
+        for (int64_t i = 0; i < n; i++)
+            c->out[row * n + i] = r * fmaf(-(x[i] - mean), b, weight[i] * dy[i] - a);
+    }
+}
+
+static void geglu_dx(const ht_call *c, const ht_team *team)
+{
+    int64_t r, end, width = ht_channels(c->op->out) / 2;
+    ht_team_share(team, ht_rows(c->op->out, c->n), &r, &end);
+    for (; r < end; r++) {
+        const float *x = c->in[HT_IN_X] + r * 2 * width, *gate = x + width, *dy = c->in[HT_IN_GRADIENT] + r * width;
+        float *out = c->out + r * 2 * width;
+        for (int64_t i = 0; i < width; i++) {
+            out[i] = dy[i] * ht_gelu_f32(gate[i]);
+            out[width + i] = (dy[i] * x[i]) * ht_gelu_slope_f32(gate[i]);
+        }
+    }
+}
+
 static size_t weight_bytes(const ht_op *op)
 {
     return ht_round64((size_t)ht_channels(op->out) * sizeof(float));
@@ -274,6 +315,12 @@ PLAIN(conv2d_by, conv2d_by);
 PLAIN(conv2d_dx, conv2d_dx);
 PLAIN(conv2d_dw, conv2d_dw);
 PLAIN(silu_dx, silu_dx);
+PLAIN(geglu_dx, geglu_dx);
+const ht_kernel ht_ref_layer_norm_dx = {.name = "layer_norm_dx_f32_scalar",
+                                        .op = HT_OP_layer_norm_dx,
+                                        .packed = weight_bytes,
+                                        .pack = weight_pack,
+                                        .run = layer_norm_dx};
 PLAIN(scores, heads);
 PLAIN(mix, heads);
 PLAIN(mix_t, heads);

@@ -198,7 +198,8 @@ static ht_status gather_images(const ht_evaluator *e, const ht_image_source *s, 
                            .moments = m & HT_METRIC_FRECHET || s->save,
                            .spatial_moments = m & HT_METRIC_SPATIAL,
                            .vectors = m & OF_VECTORS,
-                           .options = &e->options};
+                           .options = &e->options,
+                           .share = s->share};
     memcpy(o.use, e->use, sizeof o.use);
     if (!e->features)
         return ht_fail(HT_ERR_ARGUMENT, "%s: images need a feature network", s->path);
@@ -208,7 +209,8 @@ static ht_status gather_images(const ht_evaluator *e, const ht_image_source *s, 
     if (!status)
         status = ht_gather(&o, source, s->path, out);
     ht_source_close(source);
-    if (!status && s->save && (status = ht_moments_write(s->save, &out->features, out->n)))
+    bool writes = s->save && (!s->share || !s->share->part);
+    if (!status && writes && (status = ht_moments_write(s->save, &out->features, out->n)))
         ht_gathered_free(out);
     return status;
 }

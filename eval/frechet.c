@@ -3,10 +3,12 @@
  * S_a = V diag(l) V^T, so (S_a S_b)^(1/2) has the trace of (B^T S_b B)^(1/2) with B = V diag(sqrt(l)): sqrt(S_a) S_b
  * sqrt(S_a) in the basis V.  That matrix is symmetric with eigenvalues >= 0 but for rounding, which is cut off; the
  * general square root that others take of S_a S_b turns complex there.  LAPACK and BLAS are whichever the system has:
- * the last digits are theirs. */
+ * the last digits are theirs.  OpenBLAS cuts its sums by threads, as many as there are processors, so it works with
+ * one: the distance is the same on any number of them, and in processes that mpirun has bound to some. */
 #include "eval/frechet.h"
 
 #include <cblas.h>
+#include <dlfcn.h>
 #include <lapacke.h>
 #include <math.h>
 #include <stdlib.h>
@@ -77,6 +79,27 @@ static ht_status trace_of_root(const ht_moments *a, const ht_moments *b, workspa
     return HT_OK;
 }
 
+/* OpenBLAS's threads, if BLAS is OpenBLAS; returns how many there were. */
+static int set_threads(int n)
+{
+    int (*get)(void);
+    void (*set)(int);
+    *(void **)&get = dlsym(RTLD_DEFAULT, "openblas_get_num_threads"); /* POSIX's way to take a function from dlsym */
+    *(void **)&set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
+    int before = get ? get() : 1;
+    if (set)
+        set(n);
+    return before;
+}
+
+static ht_status trace_on_one_thread(const ht_moments *a, const ht_moments *b, workspace *w, double *trace)
+{
+    int before = set_threads(1);
+    ht_status status = trace_of_root(a, b, w, trace);
+    set_threads(before);
+    return status;
+}
+
 ht_status ht_frechet(const ht_moments *a, const ht_moments *b, double *distance)
 {
     ht_status status = check(a, b);
@@ -91,7 +114,7 @@ ht_status ht_frechet(const ht_moments *a, const ht_moments *b, double *distance)
     if (!w.eigenvalues || !w.a || !w.b)
         status = ht_fail(HT_ERR_MEMORY, "out of memory for the distance of %d features", a->dim);
     else
-        status = trace_of_root(a, b, &w, &root);
+        status = trace_on_one_thread(a, b, &w, &root);
     for (size_t i = 0; i < dim; i++) {
         double difference = a->mu[i] - b->mu[i];
         sum += difference * difference + a->sigma[i * dim + i] + b->sigma[i * dim + i];

@@ -24,6 +24,7 @@ typedef struct ht_gather_options {
     int use[HT_NETWORK_USES];               /* which outputs, of the network's; -1: not wanted */
     bool moments, spatial_moments, vectors; /* of the features; of the spatial ones */
     const ht_evaluate_options *options;     /* skip_bad, progress, remark, user */
+    const ht_share *share;                  /* of the source; NULL: all of it */
 } ht_gather_options;
 
 /* Run all images of a source through the network.  path: for messages. */

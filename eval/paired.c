@@ -1,18 +1,28 @@
 /* paired.c - metrics of pairs: the pictures of two sources side by side, a chunk at a time.  Means are sums in the
- * order of the pairs, divided once. */
+ * order of the pairs, divided once.  Processes that share the source compare every N-th chunk each, and all add
+ * up all pairs. */
 #include <math.h>
+#include <stdio.h>
 
 #include "eval/evaluator.h"
 #include "eval/psnr.h"
+#include "eval/share.h"
 #include "eval/ssim.h"
 
 enum { COLOURS = 3 };
+
+typedef struct chunk {
+    ht_status status; /* of the pair after those that are here */
+    char message[HT_SHARE_MESSAGE];
+    int n;
+    double psnr[HT_SOURCE_CHUNK], ssim[HT_SOURCE_CHUNK];
+} chunk;
 
 typedef struct pairing {
     ht_evaluator *e;
     const ht_image_source *from;
     ht_source *a, *b;
-    double psnr[HT_SOURCE_CHUNK], ssim[HT_SOURCE_CHUNK];
+    ht_blocks chunks;
     double psnr_sum, ssim_sum;
     ht_loaded left[HT_SOURCE_CHUNK], right[HT_SOURCE_CHUNK];
 } pairing;
@@ -26,38 +36,56 @@ static ht_status same_size(const pairing *p, int64_t pair, const ht_pixels *a, c
                    b->height);
 }
 
-static ht_status compare_pair(pairing *p, int64_t pair, const ht_loaded *a, const ht_loaded *b)
+static ht_status compare_pair(const pairing *p, int64_t pair, const ht_loaded *a, const ht_loaded *b, double *psnr,
+                              double *ssim)
 {
     const ht_loaded *bad = a->status ? a : b;
     unsigned metrics = p->e->options.metrics;
-    double s = 0;
+    *psnr = *ssim = 0;
     if (bad->status)
         return ht_fail(bad->status, "%s", bad->message);
     ht_status status = same_size(p, pair, &a->picture, &b->picture);
     int h = a->picture.height, w = a->picture.width;
     if (!status && metrics & HT_METRIC_PSNR)
-        p->psnr_sum += ht_psnr_pixels((size_t)h * (size_t)w * COLOURS, a->picture.data, b->picture.data);
+        *psnr = ht_psnr_pixels((size_t)h * (size_t)w * COLOURS, a->picture.data, b->picture.data);
     if (!status && metrics & HT_METRIC_SSIM)
-        status = ht_ssim_pixels(HT_SSIM_GAUSSIAN, h, w, COLOURS, a->picture.data, b->picture.data, &s);
-    p->ssim_sum += s;
+        status = ht_ssim_pixels(HT_SSIM_GAUSSIAN, h, w, COLOURS, a->picture.data, b->picture.data, ssim);
     return status;
 }
 
-static ht_status compare_pictures(pairing *p, int64_t all)
+static void make_chunk(void *user, int64_t at, int n, void *block)
 {
-    ht_status status = HT_OK;
-    const ht_evaluate_options *o = &p->e->options;
-    for (int64_t at = 0; !status && at < all; at += HT_SOURCE_CHUNK) {
-        int n = all - at < HT_SOURCE_CHUNK ? (int)(all - at) : HT_SOURCE_CHUNK;
-        status = ht_source_load(p->a, at, n, NULL, NULL, p->left);
-        if (!status)
-            status = ht_source_load(p->b, at, n, NULL, NULL, p->right);
-        for (int i = 0; !status && i < n; i++)
-            status = compare_pair(p, at + i, &p->left[i], &p->right[i]);
-        if (!status && o->progress && o->progress(o->user, at + n, all))
-            status = ht_fail(HT_ERR_CANCELLED, "stopped after %lld of %lld pairs", (long long)at + n, (long long)all);
+    pairing *p = user;
+    chunk *c = block;
+    c->n = 0;
+    c->status = ht_source_load(p->a, at, n, NULL, NULL, p->left);
+    if (!c->status)
+        c->status = ht_source_load(p->b, at, n, NULL, NULL, p->right);
+    for (int i = 0; !c->status && i < n; i++) {
+        c->status = compare_pair(p, at + i, &p->left[i], &p->right[i], &c->psnr[i], &c->ssim[i]);
+        c->n += !c->status;
     }
-    return status;
+    if (c->status)
+        snprintf(c->message, sizeof c->message, "%s", ht_error_message());
+}
+
+static ht_status take_chunk(void *user, const void *block)
+{
+    pairing *p = user;
+    const chunk *c = block;
+    for (int i = 0; i < c->n; i++) {
+        p->psnr_sum += c->psnr[i];
+        p->ssim_sum += c->ssim[i];
+    }
+    return c->status ? ht_fail(c->status, "%s", c->message) : HT_OK;
+}
+
+static ht_status on_done(void *user, int64_t done, int64_t all)
+{
+    const ht_evaluate_options *o = &((const pairing *)user)->e->options;
+    if (o->progress && o->progress(o->user, done, all))
+        return ht_fail(HT_ERR_CANCELLED, "stopped after %lld of %lld pairs", (long long)done, (long long)all);
+    return HT_OK;
 }
 
 /* Mean over the pairs of the distance of their features. */
@@ -78,7 +106,9 @@ ht_status ht_evaluate_pairs(ht_evaluator *e, const ht_image_source *source, cons
 {
     pairing p = {.e = e, .from = source};
     unsigned metrics = e->options.metrics;
-    ht_status status = ht_source_open(source, e->crew, e->threads, &p.a);
+    ht_status status = ht_blocks_open(source->share, sizeof(chunk), &p.chunks);
+    if (!status)
+        status = ht_source_open(source, e->crew, e->threads, &p.a);
     if (!status)
         status = ht_source_open(&e->reference_source, e->crew, e->threads, &p.b);
     int64_t n = status ? 0 : ht_source_count(p.a), n_b = status ? 0 : ht_source_count(p.b);
@@ -86,9 +116,10 @@ ht_status ht_evaluate_pairs(ht_evaluator *e, const ht_image_source *source, cons
         status = ht_fail(HT_ERR_SHAPE, "%s has %lld images, %s %lld; pairs take as many of each", source->path,
                          (long long)n, e->reference_source.path, (long long)n_b);
     if (!status && metrics & (HT_METRIC_PSNR | HT_METRIC_SSIM))
-        status = compare_pictures(&p, n);
+        status = ht_blocks_run(&p.chunks, n, HT_SOURCE_CHUNK, &(ht_blocks_work){make_chunk, take_chunk, on_done, &p});
     ht_source_close(p.a);
     ht_source_close(p.b);
+    ht_blocks_close(&p.chunks);
     if (status)
         return status;
     out->n = n;

@@ -206,6 +206,10 @@ void ht_graph_set_layers(ht_graph *g, const ht_layers *layers);
 typedef struct ht_observe {
     bool inputs, outputs;
     int windows;
+    int64_t most; /* inputs of a window; of more than these, moments of its channels alone, [c,c], at one
+                     tap (0: all).  What depends on {t} alone has its inputs kept instead. */
+    const ht_tensor *const *only; /* [n_only] weights: the layers that are meant; NULL: all */
+    int n_only;
 } ht_observe;
 
 void ht_graph_observe(ht_graph *g, ht_observe observe);

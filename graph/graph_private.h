@@ -42,6 +42,7 @@ struct ht_graph {
 bool ht_like_x_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_conv2d_by_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_conv2d_dw_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_geglu_dx_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_scores_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_softmax_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_mix_shape(ht_graph *g, ht_op *op, ht_value *out);

@@ -74,6 +74,16 @@ static void group_norm(reverse *r, const ht_op *op, ht_value *dy)
         give(r, op->in[HT_IN_X], gradient_op(r, HT_OP_group_norm_dx, op, dy));
 }
 
+static void layer_norm(reverse *r, const ht_op *op, ht_value *dy)
+{
+    give(r, op->in[HT_IN_X], gradient_op(r, HT_OP_layer_norm_dx, op, dy));
+}
+
+static void geglu(reverse *r, const ht_op *op, ht_value *dy)
+{
+    give(r, op->in[HT_IN_X], gradient_op(r, HT_OP_geglu_dx, op, dy));
+}
+
 static void silu(reverse *r, const ht_op *op, ht_value *dy)
 {
     give(r, op->in[HT_IN_X], gradient_op(r, HT_OP_silu_dx, op, dy));
@@ -172,11 +182,23 @@ static void mix(reverse *r, const ht_op *op, ht_value *dy)
 typedef void rule(reverse *r, const ht_op *op, ht_value *dy);
 
 static rule *const rules[HT_OP_KINDS] = {
-    [HT_OP_conv2d_by] = conv2d_by, [HT_OP_group_norm] = group_norm,   [HT_OP_silu] = silu,
-    [HT_OP_simulate] = simulate,   [HT_OP_affine] = affine,           [HT_OP_add] = add,
-    [HT_OP_add_row] = add_row,     [HT_OP_scale_shift] = scale_shift, [HT_OP_concat] = concat,
-    [HT_OP_upsample] = upsample,   [HT_OP_avg_pool] = avg_pool,       [HT_OP_reshape] = reshape,
-    [HT_OP_scores] = scores,       [HT_OP_softmax] = softmax,         [HT_OP_mix] = mix,
+    [HT_OP_conv2d_by] = conv2d_by,
+    [HT_OP_group_norm] = group_norm,
+    [HT_OP_silu] = silu,
+    [HT_OP_simulate] = simulate,
+    [HT_OP_affine] = affine,
+    [HT_OP_add] = add,
+    [HT_OP_add_row] = add_row,
+    [HT_OP_scale_shift] = scale_shift,
+    [HT_OP_concat] = concat,
+    [HT_OP_upsample] = upsample,
+    [HT_OP_avg_pool] = avg_pool,
+    [HT_OP_reshape] = reshape,
+    [HT_OP_layer_norm] = layer_norm,
+    [HT_OP_geglu] = geglu,
+    [HT_OP_scores] = scores,
+    [HT_OP_softmax] = softmax,
+    [HT_OP_mix] = mix,
 };
 
 /* ---- the way back ---- */

@@ -66,6 +66,14 @@ bool ht_conv2d_dw_shape(ht_graph *g, ht_op *op, ht_value *out)
     return true;
 }
 
+bool ht_geglu_dx_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X], *dy = op->in[HT_IN_GRADIENT];
+    if (!dy || 2 * ht_value_count(dy) != ht_value_count(x) || 2 * channels(dy) != channels(x))
+        return wrong(g, op, "the gradient is not of its output's shape");
+    return like(out, x);
+}
+
 static bool tokens_fit(const ht_op *op)
 {
     const ht_value *a = op->in[HT_IN_X], *b = op->in[HT_IN_X2];

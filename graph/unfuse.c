@@ -125,6 +125,12 @@ static ht_value *group_norm(builder *b, const ht_op *op)
     return activated(b, op, ht_group_norm(b->g, joined(b, op), &w, op->attrs.groups, op->attrs.eps));
 }
 
+static ht_value *layer_norm(builder *b, const ht_op *op)
+{
+    ht_norm_weights w = {op->in[HT_IN_WEIGHT]->data, op->in[HT_IN_BIAS]->data};
+    return ht_layer_norm(b->g, input(b, op, HT_IN_X), &w, op->attrs.eps);
+}
+
 static ht_value *attention(builder *b, const ht_op *op)
 {
     if (op->attrs.causal)
@@ -162,6 +168,8 @@ static ht_value *(*const build[HT_OP_KINDS])(builder *b, const ht_op *op) = {
     [HT_OP_linear] = layer,
     [HT_OP_conv2d] = layer,
     [HT_OP_group_norm] = group_norm,
+    [HT_OP_layer_norm] = layer_norm,
+    [HT_OP_geglu] = same,
     [HT_OP_attention] = attention,
     [HT_OP_reshape] = reshape,
     [HT_OP_silu] = same,

@@ -92,8 +92,8 @@ void ht_model_close(ht_model *model); /* NULL is allowed; close its sessions fir
 typedef struct ht_model_info {
     const char *class_name; /* as in config.json: "UNet2DModel" */
     const char *scheduler;  /* class name in scheduler_config.json; NULL if the model came without one */
-    const char *sampler; /* that ht_sample takes if it is not told: "ddpm" for diffusers' DDPM classes, else "ddim" */
-    const char *spacing; /* of timesteps, the same: the config's */
+    const char *sampler;    /* that ht_sample takes if it is not told: what serves the scheduler's class, else "ddim" */
+    const char *spacing;    /* of timesteps, the same: the config's */
     const char
         *decoder; /* the pipeline's component that makes pictures of samples, as "vae"; NULL: samples are pictures */
     int in_channels, out_channels;
@@ -362,6 +362,13 @@ typedef struct ht_calibrate_options {
                                  "all", "one"; NULL: "uniform" */
     int timesteps;            /* how many of them; 0 means 20 */
     int per_step;             /* samples each; 0 means 16 */
+    const char *prompts;      /* of models that a pipeline's text encoders serve: a file of prompts, one a line, that go
+                                 round the trajectories; NULL: a few of our own */
+    const char *conditions;   /* instead of prompts: a safetensors file of what the model takes besides x and t, as
+                                 ht_predict_file names it, [n,...] each; negative_encoder_hidden_states and the like are
+                                 of no prompt, for guidance */
+    double guidance;          /* of trajectories with prompts, whose samples are half of the branch without: 1 for none,
+                                 0 means 7.5 */
     uint64_t seed;            /* of trajectories; never those that ht_sample draws from the same seed */
     int batch, threads;       /* evaluated at once; 0 means 16 */
     ht_progress progress;     /* of model evaluations; may be NULL */
@@ -403,6 +410,7 @@ typedef struct ht_quantize_options {
     int blocks;           /* iterations of block reconstruction after rounding; 0: none */
     uint64_t seed;
     const char *calibration; /* a file of ht_calibrate; NULL: calibrate with its defaults and this seed */
+    const char *prompts;     /* for that: as in ht_calibrate_options */
     int batch, threads;
     ht_progress progress; /* done of total, in thousandths of all work; may be NULL */
     void *user;
@@ -433,6 +441,17 @@ enum {                          /* ht_evaluate_options.metrics */
        HT_METRIC_DISTANCE = 128 /* Euclidean, of features */
 };
 
+/* Several processes that measure the same sets, each a part of every set: pictures are loaded, drawn and run through
+ * the network by one of them each, and all add up what all have made, in the order of the pictures, so that every
+ * process has the results that one alone would have, bit for bit.  Sets, options and models must be the same in all. */
+typedef struct ht_share {
+    int part, parts; /* this process, 0 .. parts-1 */
+    /* mine [bytes] of every part -> all [parts][bytes] in every process.  Nonzero to stop: the call then fails with
+     * HT_ERR_CANCELLED. */
+    int (*exchange)(void *user, const void *mine, size_t bytes, void *all);
+    void *user;
+} ht_share;
+
 /* Where images come from. */
 typedef struct ht_image_source {
     const char *path;  /* a folder (also what lies in folders there; PNG, JPEG, BMP), a zip of such files, or an .npz of
@@ -442,7 +461,8 @@ typedef struct ht_image_source {
     /* Images first .. first+n-1 -> [n,h,w,3] in [-1,1], which are rounded to 8 bits.  NULL: read from path. */
     ht_status (*draw)(void *user, int64_t first, int64_t n, float *images);
     void *user;
-    const char *save; /* file for mu and sigma of these images (.npz); NULL: they are not kept */
+    const char *save; /* file for mu and sigma of these images (.npz), which part 0 writes; NULL: they are not kept */
+    const ht_share *share; /* borrowed; NULL: this process measures all of it */
 } ht_image_source;
 
 /* The size of a folder's or a zip's first image; 0 x 0 for an .npz. */

@@ -18,19 +18,19 @@
 /* Weight k of row r to its best code given all others. */
 static bool move(const ht_round_problem *p, ht_round_rows *rows, size_t r, size_t k)
 {
-    const float *h = p->moments + k * p->in;
+    const float *h = ht_round_moments_of(p, k);
     const ht_block *block = ht_round_block_at(p, rows, r, k);
     size_t at = r * p->in + k;
     double v = rows->v[at], g = rows->vh[at] - rows->wh[at];
-    uint8_t code = ht_grid_encode(&block->grid, (float)((v - g / (double)h[k]) / block->scale));
+    uint8_t code = ht_grid_encode(&block->grid, (float)((v - g / (double)h[k % p->span]) / block->scale));
     if (code == rows->codes[at])
         return false;
     double moved = ht_round_level(p, block, code) * block->scale, d = moved - v;
-    if (!(d * (2 * g + d * h[k]) < 0))
+    if (!(d * (2 * g + d * h[k % p->span]) < 0))
         return false;
     rows->codes[at] = code;
     rows->v[at] = moved;
-    ht_add_scaled_f32(p->in, d, h, rows->vh + r * p->in);
+    ht_add_scaled_f32(p->span, d, h, rows->vh + r * p->in + ht_round_span_of(p, k));
     return true;
 }
 
@@ -65,7 +65,7 @@ static void slope_of(const ht_round_problem *p, const ht_round_rows *rows, size_
     for (size_t k = b * p->block; k < (b + 1) * p->block; k++) {
         double level = ht_round_level(p, block, rows->codes[r * p->in + k]);
         if (level != 0)
-            ht_add_scaled_f32(p->in, level, p->moments + k * p->in, out);
+            ht_add_scaled_f32(p->span, level, ht_round_moments_of(p, k), out + ht_round_span_of(p, k));
     }
 }
 

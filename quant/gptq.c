@@ -28,27 +28,34 @@ enum { ATTEMPTS = 4 };
 static double mean_diagonal(const ht_round_problem *p)
 {
     double sum = 0;
-    for (size_t a = 0; a < p->live; a++)
-        sum += p->moments[p->order[a] * p->in + p->order[a]];
-    return sum / (double)p->live;
+    for (size_t a = 0; a < p->live_in_span; a++)
+        sum += p->moments[p->factor_order[a] * (p->span + 1)];
+    return sum / (double)p->live_in_span;
 }
 
-/* In act-order from its end. */
+/* In act-order from its end: the inputs of the first span, as they stand in the order of all. */
+static void order_span(const ht_round_problem *p)
+{
+    for (size_t i = 0, a = p->live_in_span; i < p->live; i++)
+        if (p->order[i] < p->span)
+            p->factor_order[--a] = p->order[i];
+}
+
 static void fill_lower(const ht_round_problem *p, double added, double *h)
 {
-    for (size_t a = 0; a < p->live; a++)
-        p->factor_order[a] = p->order[p->live - 1 - a];
-    for (size_t a = 0; a < p->live; a++) {
-        const float *row = p->moments + p->factor_order[a] * p->in;
+    size_t n = p->live_in_span;
+    order_span(p);
+    for (size_t a = 0; a < n; a++) {
+        const float *row = p->moments + p->factor_order[a] * p->span;
         for (size_t b = 0; b <= a; b++)
-            h[a * p->live + b] = row[p->factor_order[b]];
-        h[a * p->live + a] += added;
+            h[a * n + b] = row[p->factor_order[b]];
+        h[a * n + a] += added;
     }
 }
 
 ht_status ht_round_gptq_prepare(ht_round_problem *p)
 {
-    size_t n = p->live;
+    size_t n = p->live_in_span;
     if (n == 0)
         return HT_OK; /* nothing to factor */
     double *factor = malloc(n * n * sizeof *factor), *scratch = malloc((HT_CHOLESKY_PANEL + 1) * n * sizeof *scratch);
@@ -57,6 +64,7 @@ ht_status ht_round_gptq_prepare(ht_round_problem *p)
         status = ht_fail(HT_ERR_MEMORY, "%s: out of memory for the factor of %zu x %zu moments", p->matrix->name, n, n);
         goto done;
     }
+    order_span(p);
     double mean = mean_diagonal(p), added = mean * p->options.dampening;
     int attempt = 0;
     for (bool found = false; !found && attempt < ATTEMPTS; attempt += !found, added *= 10) {
@@ -85,20 +93,28 @@ static double target_of(const ht_round_problem *p, ht_round_rows *rows, size_t r
     return *w;
 }
 
-void ht_round_gptq(const ht_round_problem *p, ht_round_rows *rows)
+/* The span of inputs that begins at `first`. */
+static void round_span(const ht_round_problem *p, ht_round_rows *rows, size_t first)
 {
     double *sums = rows->scratch; /* [rows][live], of the columns still to come */
-    memset(sums, 0, rows->rows * p->live * sizeof *sums);
+    size_t n = p->live_in_span;
+    memset(sums, 0, rows->rows * n * sizeof *sums);
+    for (size_t a = n; a-- > 0;) {
+        const double *l = p->factor + a * n;
+        size_t k = first + p->factor_order[a];
+        for (size_t r = 0; r < rows->rows; r++) {
+            double w = target_of(p, rows, r, k);
+            double v = ht_round_to_nearest(p, rows, r, k, w + sums[r * n + a] / l[a]);
+            ht_add_scaled(a, w - v, l, sums + r * n);
+        }
+    }
+}
+
+void ht_round_gptq(const ht_round_problem *p, ht_round_rows *rows)
+{
     for (size_t r = 0; r < rows->rows; r++)
         for (size_t k = 0; k < p->in; k++) /* stays for the dead */
             ht_round_to_nearest(p, rows, r, k, rows->w[r * p->in + k]);
-    for (size_t a = p->live; a-- > 0;) {
-        const double *l = p->factor + a * p->live;
-        size_t k = p->factor_order[a];
-        for (size_t r = 0; r < rows->rows; r++) {
-            double w = target_of(p, rows, r, k);
-            double v = ht_round_to_nearest(p, rows, r, k, w + sums[r * p->live + a] / l[a]);
-            ht_add_scaled(a, w - v, l, sums + r * p->live);
-        }
-    }
+    for (size_t first = 0; first < p->in; first += p->span)
+        round_span(p, rows, first);
 }

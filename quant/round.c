@@ -92,7 +92,7 @@ static ht_status find_scales(const ht_round_problem *p, ht_quantized *q)
     if (!importance)
         return ht_fail(HT_ERR_MEMORY, "%s: out of memory for %zu importances", p->matrix->name, p->in);
     for (size_t k = 0; k < p->in; k++)
-        importance[k] = p->moments[k * p->in + k];
+        importance[k] = ht_round_moments_of(p, k)[k % p->span];
     o.importance = importance;
     ht_status status = ht_format_scales(p->format, p->matrix, &o, q);
     free(importance);
@@ -132,13 +132,14 @@ ht_status ht_round_check_stop(const ht_round_problem *p)
 
 void ht_round_times_moments(const ht_round_problem *p, const double *x, double *out)
 {
-    size_t n = p->in;
-    memset(out, 0, HT_ROUND_ROWS * n * sizeof *out);
+    size_t n = p->span, all = p->in;
+    memset(out, 0, HT_ROUND_ROWS * all * sizeof *out);
     for (size_t k = 0; k < n; k += HT_ROUND_DEPTH) {
         size_t depth = n - k < HT_ROUND_DEPTH ? n - k : HT_ROUND_DEPTH;
         for (size_t i = 0; i < depth * n; i++)
             p->panel[i] = p->moments[k * n + i];
-        ht_product_add(&(ht_product){HT_ROUND_ROWS, depth, n, x + k, p->panel, out, n, n, n});
+        for (size_t at = 0; at < all; at += n)
+            ht_product_add(&(ht_product){HT_ROUND_ROWS, depth, n, x + at + k, p->panel, out + at, all, n, all});
     }
 }
 
@@ -356,22 +357,14 @@ static ht_status prepare(ht_arena *arena, ht_round_problem *p)
     if (!d || !p->order || !p->panel || !p->factor_order)
         return HT_ERR_MEMORY;
     for (size_t k = 0; k < p->in; k++)
-        d[k] = (diagonal){p->moments[k * p->in + k], k};
+        d[k] = (diagonal){ht_round_moments_of(p, k)[k % p->span], k};
     qsort(d, p->in, sizeof *d, by_falling_moment);
     for (; p->live < p->in && d[p->live].moment > 0; p->live++)
         p->order[p->live] = d[p->live].input;
+    p->live_in_span = p->live * p->span / p->in; /* spans are alike */
     for (int code = 0; code < 1 << p->format->grid.bits; code++)
         p->value[code] = ht_grid_decode(&p->format->grid, (uint8_t)code);
     return HT_OK;
-}
-
-static const float *identity(ht_arena *arena, size_t n)
-{
-    size_t count;
-    float *h = ht_mul_size(n, n, &count) ? ht_alloc_array(arena, count, sizeof *h) : NULL;
-    for (size_t i = 0; h && i < n; i++)
-        h[i * n + i] = 1;
-    return h;
 }
 
 static bool couples(const ht_round_problem *p)
@@ -383,6 +376,7 @@ static bool couples(const ht_round_problem *p)
 ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float *moments,
                    const ht_round_options *options, ht_quantized *q, ht_round_error *error)
 {
+    static const float alike[] = {1};
     ht_format_sizes sizes = {0};
     sums s = {0};
     ht_round_problem p = {.format = format, .matrix = matrix, .options = *options, .in = matrix->in};
@@ -390,11 +384,15 @@ ht_status ht_round(const ht_format *format, const ht_matrix *matrix, const float
     status = status ? status : check_options(matrix->name, &p.options);
     if (status)
         return status;
+    if (moments && options->moments_block && matrix->in % options->moments_block)
+        return ht_fail(HT_ERR_ARGUMENT, "%s: blocks of %zu moments do not divide its %zu inputs", matrix->name,
+                       options->moments_block, matrix->in);
     ht_arena *arena = ht_arena_create();
-    p.moments = moments || !arena ? moments : identity(arena, matrix->in);
+    p.moments = moments ? moments : alike;
+    p.span = !moments ? 1 : options->moments_block ? options->moments_block : matrix->in;
     p.blocks = sizes.blocks;
     p.block = matrix->in / sizes.blocks;
-    status = arena && p.moments ? check_moments(matrix->name, "inputs", matrix->in, p.moments) : HT_ERR_MEMORY;
+    status = arena ? check_moments(matrix->name, "inputs", p.span, p.moments) : HT_ERR_MEMORY;
     if (!status && p.options.outputs)
         status = check_moments(matrix->name, "outputs", matrix->out, p.options.outputs);
     status = status ? status : prepare(arena, &p);

@@ -54,6 +54,8 @@ typedef struct ht_round_options {
     ht_scale_method scale;    /* the search for scales that comes first; weighed by the diagonal of H */
     double percentile;        /* of HT_SCALE_PERCENTILE */
     bool keep_scales;         /* leave the scales as they were found */
+    size_t moments_block;     /* of inputs: H is zero but for blocks of so many on its diagonal, all alike, and one of
+                                 them is given; must divide the inputs [all of them] */
     int candidates;           /* of gptq and descent: scales a channel tries on either side of the one found [0] */
     int sweeps;               /* of descent, at most [32] */
     double dampening;         /* of gptq: added to H's diagonal, as a part of its mean [0.01] */
@@ -80,7 +82,8 @@ typedef struct ht_round_error {
 /* Scales, zero points and codes of the whole weight, into the buffers of q.
  *
  * moments: float32 [in][in], symmetric, E[x x^T] times any positive factor; an input that is always 0 has a row and a
- * column of zeros.  NULL: as if inputs were independent and alike (the identity).  error may be NULL.
+ * column of zeros.  With moments_block, [block][block]: what a 3x3 convolution of many channels sees, tap by tap. NULL:
+ * as if inputs were independent and alike (the identity).  error may be NULL.
  *
  * HT_ERR_ARGUMENT, naming the layer, for an option out of range, for weights as ht_format_scales, and for moments that
  * are not finite, not symmetric, or that no inputs can have; HT_ERR_SHAPE as ht_format_measure; HT_ERR_MEMORY: one

@@ -11,15 +11,17 @@ enum { HT_ROUND_ROWS = 16, HT_ROUND_DEPTH = 64 };
 typedef struct ht_round_problem {
     const ht_format *format;
     const ht_matrix *matrix;
-    const float *moments;
+    const float *moments;     /* [span][span], of every `span` inputs by themselves */
+    size_t span;              /* divides in; all inputs unless moments_block was given */
     ht_round_options options; /* defaults filled in */
     size_t in, blocks, block; /* block: inputs that share a scale */
     float tensor_scale;
     float value[256]; /* of codes, before the zero point is taken away */
     size_t *order;    /* inputs by falling diagonal of H; the dead, whose diagonal is 0, are left out */
     size_t live;
-    double *factor;       /* of gptq, [live][live]: see gptq.c */
-    size_t *factor_order; /* [in], the inputs that its rows are */
+    size_t live_in_span;  /* of these */
+    double *factor;       /* of gptq, [live_in_span][live_in_span]: see gptq.c */
+    size_t *factor_order; /* [span], the inputs that its rows are */
     double *panel;        /* [HT_ROUND_DEPTH][in] */
     double *outputs;      /* [out][out]: G; NULL: rows do not know each other */
 } ht_round_problem;
@@ -38,6 +40,17 @@ typedef struct ht_round_rows {
     const double *whole;    /* [rows][in], the weights, while w is what a row should be given those rounded before */
     const double *feedback; /* [HT_ROUND_ROWS][HT_ROUND_ROWS]: of row r, what the error of row m < r adds to w */
 } ht_round_rows;
+
+/* The row of H that input k has in its span, and where that begins. */
+static inline const float *ht_round_moments_of(const ht_round_problem *p, size_t k)
+{
+    return p->moments + k % p->span * p->span;
+}
+
+static inline size_t ht_round_span_of(const ht_round_problem *p, size_t k)
+{
+    return k - k % p->span;
+}
 
 /* out = rows of x times H; both [HT_ROUND_ROWS][in] */
 void ht_round_times_moments(const ht_round_problem *p, const double *x, double *out);

@@ -26,15 +26,20 @@ static void mean_colour(const float *picture, size_t pixels, float mean[COLOURS]
         mean[c] = (float)(sums[c] / (double)pixels);
 }
 
+typedef struct probe {
+    ht_latents *flat;
+    size_t channels, pixels; /* of a latent; of a picture */
+    float *room;             /* for latents, then a picture */
+} probe;
+
 /* The mean colour of latents that are `value` in one channel. */
-static ht_status probe(ht_latents *flat, size_t channels, size_t channel, float value, float *room, float mean[COLOURS],
-                       int factor)
+static ht_status look(const probe *p, size_t channel, float value, float mean[COLOURS])
 {
-    float *latents = room, *picture = room + FLAT * FLAT * channels;
-    for (size_t i = 0; i < FLAT * FLAT * channels; i++)
-        latents[i] = i % channels == channel ? value : 0;
-    ht_status status = ht_latents_decode(flat, latents, picture);
-    mean_colour(picture, (size_t)(FLAT * factor) * (size_t)(FLAT * factor), mean);
+    float *latents = p->room, *picture = p->room + FLAT * FLAT * p->channels;
+    for (size_t i = 0; i < FLAT * FLAT * p->channels; i++)
+        latents[i] = i % p->channels == channel ? value : 0;
+    ht_status status = ht_latents_decode(p->flat, latents, picture);
+    mean_colour(picture, p->pixels, mean);
     return status;
 }
 
@@ -42,20 +47,20 @@ static ht_status measure(ht_glances *g)
 {
     const ht_pipeline *p = g->p;
     size_t channels = (size_t)p->latent_channels, side = (size_t)(FLAT * p->factor);
-    float *room = ht_alloc_array(g->arena, FLAT * FLAT * channels + side * side * COLOURS, sizeof *room);
-    ht_latents *flat = NULL;
-    ht_status status = room ? ht_latents_open(p->autoencoder, &p->options, FLAT, FLAT, &flat) : HT_ERR_MEMORY;
+    probe of = {.channels = channels, .pixels = side * side};
+    of.room = ht_alloc_array(g->arena, FLAT * FLAT * channels + side * side * COLOURS, sizeof *of.room);
+    ht_status status = of.room ? ht_latents_open(p->autoencoder, &p->options, FLAT, FLAT, &of.flat) : HT_ERR_MEMORY;
     if (!status)
-        status = probe(flat, channels, channels, 0, room, g->offset, p->factor);
+        status = look(&of, channels, 0, g->offset);
     for (size_t c = 0; !status && c < channels; c++) {
         float up[COLOURS], down[COLOURS];
-        status = probe(flat, channels, c, 1, room, up, p->factor);
+        status = look(&of, c, 1, up);
         if (!status)
-            status = probe(flat, channels, c, -1, room, down, p->factor);
+            status = look(&of, c, -1, down);
         for (int k = 0; !status && k < COLOURS; k++)
             g->slopes[c * COLOURS + (size_t)k] = (up[k] - down[k]) / 2;
     }
-    ht_latents_close(flat);
+    ht_latents_close(of.flat);
     return status;
 }
 

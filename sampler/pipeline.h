@@ -26,6 +26,8 @@ ht_status ht_pipeline_need_session(ht_pipeline *p, int tokens, int batch, int br
 
 /* What img2img and inpainting start from (sampler/pipeline_init.c). */
 typedef struct ht_start {
+    int64_t first, n; /* pictures, and where what follows lies: the caller's */
+    ht_arena *arena;
     float *init, *mask, *extra; /* of latents; NULL where there is none */
     float *noise;               /* [n,h,w,latent_channels] */
     ht_noise generator;
@@ -33,9 +35,9 @@ typedef struct ht_start {
     bool from_init;
 } ht_start;
 
-/* Encodes and draws, in the order in which diffusers' pipelines do.  n pictures; each, total: as ht_sample_options. */
-ht_status ht_start_make(ht_pipeline *p, const ht_draw_options *o, const ht_sample_options *s, int64_t first, int64_t n,
-                        ht_arena *arena, ht_start *start);
+/* Encodes and draws, in the order in which diffusers' pipelines do.  options: their generator, steps, each and total.
+ */
+ht_status ht_start_make(ht_pipeline *p, const ht_draw_options *o, const ht_sample_options *options, ht_start *s);
 
 /* Whether a pipeline and what is asked of it go together. */
 ht_status ht_start_check(const ht_pipeline *p, const ht_draw_options *o);

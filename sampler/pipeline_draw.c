@@ -5,6 +5,7 @@
  * generators all pictures are one draw and go together, padded to the longest prompt.
  *
  * Trap: diffusers skips the text encoder's last layer for the prompt alone, not for the negative one. */
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -226,7 +227,7 @@ static ht_status sample(drawing *d)
 {
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
-    ht_start start = {0};
+    ht_start start = {.first = d->first, .n = d->together, .arena = d->arena};
     ht_sample_extras extras = {.steps_twice = d->guided && !d->texts, /* as diffusers draws for classes */
                                .glance = o->preview ? show : NULL,
                                .glance_user = d,
@@ -245,7 +246,7 @@ static ht_status sample(drawing *d)
     if (o->init) {
         ht_sample_options numbered = s;
         numbered.each = extras.one_draw ? 0 : s.each;
-        status = ht_start_make(d->p, o, &numbered, d->first, d->together, d->arena, &start);
+        status = ht_start_make(d->p, o, &numbered, &start);
         s.noise = start.noise;
         extras.init = start.init;
         extras.mask = start.mask;
@@ -370,8 +371,10 @@ ht_status ht_pipeline_draw(ht_pipeline *p, const ht_draw_options *options, int64
     drawing d = {.p = p, .o = options ? options : &defaults, .first = first, .n = n, .images = images};
     size_t size = (size_t)p->h * (size_t)p->w * (size_t)p->factor * (size_t)p->factor * (size_t)p->channels;
     bool distilled = p->denoiser->info.timestep_cond_dim > 0;
-    d.guidance = d.o->sample.guidance > 0 || d.o->sample.guidance < 0 ? d.o->sample.guidance : ht_pipeline_guidance(p);
-    d.guided = (p->texts || p->denoiser->info.null_class) && !d.o->no_guidance && !distilled && d.guidance > 1;
+    d.guidance = d.o->sample.guidance;
+    if (!isnan(d.guidance) && !(d.guidance < 0) && !(d.guidance > 0))
+        d.guidance = ht_pipeline_guidance(p);
+    d.guided = (p->texts || p->denoiser->info.null_class) && !d.o->no_guidance && !distilled && !(d.guidance <= 1);
     d.each = d.o->prompts > 0 ? n / d.o->prompts : n;
     ht_status status = check(&d);
     if (status)

@@ -98,9 +98,11 @@ static ht_status take_memory(const ht_pipeline *p, const ht_draw_options *o, int
     return s->init && s->noise && (!o->mask || s->mask) ? HT_OK : HT_ERR_MEMORY;
 }
 
-ht_status ht_start_make(ht_pipeline *p, const ht_draw_options *o, const ht_sample_options *options, int64_t first,
-                        int64_t n, ht_arena *arena, ht_start *s)
+ht_status ht_start_make(ht_pipeline *p, const ht_draw_options *o, const ht_sample_options *options, ht_start *s)
 {
+    int64_t first = s->first, n = s->n;
+    ht_arena *arena = s->arena;
+
     size_t pixels = (size_t)p->h * (size_t)p->w, c = (size_t)p->latent_channels;
     int64_t total = options->total ? options->total : first + n, each = options->each ? options->each : n;
     int steps = options->steps ? options->steps : 50;

@@ -303,10 +303,22 @@ static ht_status take_memory(const ht_texts *t, int i, size_t rows, ht_arena *ar
     return e->ids && e->hidden && (!pools || e->pooled) ? HT_OK : HT_ERR_MEMORY;
 }
 
+/* What ht_texts_encode was asked. */
+typedef struct request {
+    const ht_texts *t;
+    const ht_text_encoding *how;
+    int64_t n;
+    ht_text *texts;
+    float *hidden, *pooled;
+} request;
+
 /* Into channels from..from+width-1 of hidden, and pooled. */
-static ht_status encode_with(const ht_texts *t, int i, const ht_text_encoding *how, int64_t n, ht_text *texts,
-                             ht_arena *arena, int from, float *hidden, float *pooled)
+static ht_status encode_with(const request *r, int i, int from, ht_arena *arena)
 {
+    const ht_texts *t = r->t;
+    const ht_text_encoding *how = r->how;
+    ht_text *texts = r->texts;
+    int64_t n = r->n;
     const ht_clip_config *c = ht_clip_config_of(t->encoders[i].clip);
     int64_t tokens = how->chunks * ht_texts_length(t);
     size_t all = (size_t)t->denoiser->info.cross_attention_dim, width = (size_t)c->hidden_size;
@@ -323,12 +335,12 @@ static ht_status encode_with(const ht_texts *t, int i, const ht_text_encoding *h
         float *own = e.hidden + (size_t)(k * tokens) * width;
         ht_prompt_weigh(&texts[k].prompt[i], own, c->hidden_size);
         for (int64_t token = 0; token < tokens; token++)
-            memcpy(hidden + (size_t)(k * tokens + token) * all + from, own + (size_t)token * width,
-                   width * sizeof *hidden);
+            memcpy(r->hidden + (size_t)(k * tokens + token) * all + from, own + (size_t)token * width,
+                   width * sizeof *own);
         if (e.pooled)
-            memcpy(pooled + (size_t)k * (size_t)c->projection_dim,
+            memcpy(r->pooled + (size_t)k * (size_t)c->projection_dim,
                    e.pooled + (size_t)(k * how->chunks) * (size_t)c->projection_dim,
-                   (size_t)c->projection_dim * sizeof *pooled);
+                   (size_t)c->projection_dim * sizeof *own);
     }
     return status;
 }
@@ -355,6 +367,7 @@ static ht_status encode_with_t5(const ht_texts *t, const ht_text_encoding *how, 
 ht_status ht_texts_encode(const ht_texts *t, const ht_text_encoding *how, int64_t n, ht_text *texts, float *hidden,
                           float *pooled, float *mask)
 {
+    const request r = {t, how, n, texts, hidden, pooled};
     ht_status status = HT_OK;
     int from = 0;
     if (t->encoders[0].t5 && how->clip_skip)
@@ -365,7 +378,7 @@ ht_status ht_texts_encode(const ht_texts *t, const ht_text_encoding *how, int64_
         return ht_fail(HT_ERR_ARGUMENT, "clip_skip is %d; wanted 0 or 1, with one text encoder", how->clip_skip);
     for (int i = 0; !status && i < t->n; i++) {
         ht_arena *arena = ht_arena_create();
-        status = arena ? encode_with(t, i, how, n, texts, arena, from, hidden, pooled) : HT_ERR_MEMORY;
+        status = arena ? encode_with(&r, i, from, arena) : HT_ERR_MEMORY;
         from += ht_clip_config_of(t->encoders[i].clip)->hidden_size;
         ht_arena_free(arena);
     }

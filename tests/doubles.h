@@ -49,6 +49,21 @@ static inline void norm_in_double(const ht_op *op, const double *x, double *y)
         }
 }
 
+static inline void layer_norm_in_double(const ht_op *op, const double *x, double *y)
+{
+    const float *w = op->in[HT_IN_WEIGHT]->data->data, *b = op->in[HT_IN_BIAS]->data->data;
+    int64_t c = ht_channels(op->out);
+    for (int64_t r = 0; r < ht_value_count(op->out) / c; r++, x += c, y += c) {
+        double mean = 0, var = 0;
+        for (int64_t i = 0; i < c; i++)
+            mean += x[i] / (double)c;
+        for (int64_t i = 0; i < c; i++)
+            var += pow(x[i] - mean, 2) / (double)c;
+        for (int64_t i = 0; i < c; i++)
+            y[i] = (x[i] - mean) / sqrt(var + (double)op->attrs.eps) * (double)w[i] + (double)b[i];
+    }
+}
+
 static inline void heads_in_double(const ht_op *op, const double *a, const double *b, double *y)
 {
     int64_t heads = op->attrs.heads, wa = ht_channels(op->in[HT_IN_X]), wb = ht_channels(op->in[HT_IN_X2]);
@@ -90,6 +105,8 @@ static inline double element(const ht_op *op, const double *x, const double *x2,
     switch (op->kind) {
     case HT_OP_silu:
         return x[i] / (1 + exp(-x[i]));
+    case HT_OP_geglu:
+        return x[r * cx + k] * x[r * cx + c + k] * erfc(-x[r * cx + c + k] * sqrt(0.5)) / 2;
     case HT_OP_affine:
         return x[i] * (double)op->attrs.scale + (double)op->attrs.shift;
     case HT_OP_add:
@@ -126,6 +143,8 @@ static inline void compute(const ht_op *op, doubles *d)
         conv_in_double(op, in[HT_IN_X], in[HT_IN_WEIGHT], in[HT_IN_BIAS], y);
     else if (op->kind == HT_OP_group_norm)
         norm_in_double(op, in[HT_IN_X], y);
+    else if (op->kind == HT_OP_layer_norm)
+        layer_norm_in_double(op, in[HT_IN_X], y);
     else if (op->kind == HT_OP_scores || op->kind == HT_OP_mix || op->kind == HT_OP_mix_t)
         heads_in_double(op, in[HT_IN_X], in[HT_IN_X2], y);
     else if (op->kind == HT_OP_softmax)

@@ -151,7 +151,10 @@ static void moments_are_those_of_each_samples_own_class(void **state)
     for (int g = 0; g < c.groups; g++)
         weights[g] = 1 + g;
     ht_input_moments_options how = {.batch = 3, .threads = 1, .windows = 64, .weights = weights};
-    assert_ok(ht_input_moments_gather(arena, m, &c, &products, &how, moments));
+    int *list = ht_alloc_array(arena, (size_t)products.n, sizeof *list);
+    for (int i = 0; i < products.n; i++)
+        list[i] = i;
+    assert_ok(ht_input_moments_gather(arena, m, &c, &products, list, products.n, &how, moments));
     int at = 0;
     while (strcmp(products.product[at].name, conditioned) != 0)
         assert_true(++at < products.n);

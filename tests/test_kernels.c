@@ -2,6 +2,7 @@
  * inputs, batches 1..9, one to three threads.  Outputs lie between canaries.  A kernel that this machine cannot run is
  * counted and named. */
 #include "cpu/math.h"
+#include "cpu/reference.h"
 #include "graph/reverse.h"
 #include "graph/weights.h"
 #include "tests/kernels.h"
@@ -193,18 +194,43 @@ static void scene_geglu(scene *s)
     ht_output_value(s->graph, ht_geglu(s->graph, INPUT(s, "x", s->batch, draw(1, 20), 2 * c)), "y");
 }
 
+static void scene_tanh(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_tanh(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c)), "y");
+}
+
+static void scene_nearest_row(scene *s)
+{
+    int64_t tokens = draw(1, 20), c = draw_channels();
+    describe(s, "%lld tokens channels %lld", (long long)tokens, (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, tokens, c);
+    ht_output_value(s->graph, ht_nearest_row(s->graph, x, WEIGHT(s, MOST_ROWS, c)), "y");
+}
+
+/* To twice the size, or a row or column less. */
+static void scene_upsample(scene *s)
+{
+    int64_t h = draw(1, 9), w = draw(1, 9), c = draw_channels(), less_h = draw(0, 1), less_w = draw(0, 1);
+    describe(s, "%lldx%lld to %lldx%lld channels %lld", (long long)h, (long long)w, (long long)(2 * h - less_h),
+             (long long)(2 * w - less_w), (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, h, w, c);
+    ht_output_value(s->graph, ht_upsample_to(s->graph, x, 2 * h - less_h, 2 * w - less_w), "y");
+}
+
 static void scene_attention(scene *s)
 {
     static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
     int64_t heads = draw(1, 3), d = one_of(widths, sizeof widths / sizeof *widths), tq = draw(1, 40),
-            tk = draw(0, 1) ? draw(1, 50) : tq; /* as many of both: causal */
+            tk = draw(0, 1) ? draw(1, 50) : tq; /* as many of both may be causal */
     ht_value *q = INPUT(s, "q", s->batch, tq, heads * d), *k = INPUT(s, "k", s->batch, tk, heads * d);
     ht_value *v = INPUT(s, "v", s->batch, tk, heads * d);
     describe(s, "%lld queries %lld keys %lld heads of %lld", (long long)tq, (long long)tk, (long long)heads,
              (long long)d);
     ht_output_value(s->graph,
-                    tq == tk ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
-                             : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
+                    tq == tk && draw(0, 2) ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
+                                           : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
                     "y");
 }
 
@@ -324,6 +350,23 @@ static void scene_silu_dx(scene *s)
     gradient_output(s, ht_silu(s->graph, x), x);
 }
 
+static void scene_layer_norm_dx(scene *s)
+{
+    int64_t c = draw_channels();
+    ht_norm_weights weights = {WEIGHT(s, c), WEIGHT(s, c)};
+    describe(s, "channels %lld", (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, draw(1, 20), c);
+    gradient_output(s, ht_layer_norm(s->graph, x, &weights, 1e-5f), x);
+}
+
+static void scene_geglu_dx(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_value *x = INPUT(s, "x", s->batch, draw(1, 20), 2 * c);
+    gradient_output(s, ht_geglu(s->graph, x), x);
+}
+
 /* scores [n,tq,heads*tk], mix and mix_t of them. */
 static void scene_heads(scene *s, ht_op_kind kind)
 {
@@ -395,6 +438,9 @@ static const struct {
     {HT_OP_add_position, scene_add_position},
     {HT_OP_pick, scene_pick},
     {HT_OP_geglu, scene_geglu},
+    {HT_OP_tanh, scene_tanh},
+    {HT_OP_nearest_row, scene_nearest_row},
+    {HT_OP_upsample, scene_upsample},
     {HT_OP_attention, scene_attention},
     {HT_OP_attention, scene_biased_attention},
     {HT_OP_modulate, scene_modulate},
@@ -409,6 +455,8 @@ static const struct {
     {HT_OP_conv2d_dx, scene_dx},
     {HT_OP_conv2d_dw, scene_dw},
     {HT_OP_silu_dx, scene_silu_dx},
+    {HT_OP_layer_norm_dx, scene_layer_norm_dx},
+    {HT_OP_geglu_dx, scene_geglu_dx},
     {HT_OP_scores, scene_scores},
     {HT_OP_mix, scene_mix},
     {HT_OP_mix_t, scene_mix_t},
@@ -489,6 +537,14 @@ static void text_encoders_operations_equal_scalar(void **state)
         check(kinds[i]);
 }
 
+static void decoders_operations_do_not_depend_on_threads(void **state)
+{
+    (void)state;
+    check(HT_OP_tanh);
+    check(HT_OP_nearest_row);
+    check(HT_OP_upsample);
+}
+
 static void diffusion_transformers_operations_equal_scalar(void **state)
 {
     (void)state;
@@ -514,8 +570,9 @@ static void pools_equal_scalar(void **state)
 static void gradients_equal_scalar(void **state)
 {
     (void)state;
-    static const ht_op_kind kinds[] = {HT_OP_conv2d_by, HT_OP_conv2d_dx, HT_OP_conv2d_dw, HT_OP_silu_dx,
-                                       HT_OP_scores,    HT_OP_mix,       HT_OP_mix_t,     HT_OP_softmax};
+    static const ht_op_kind kinds[] = {HT_OP_conv2d_by,     HT_OP_conv2d_dx, HT_OP_conv2d_dw, HT_OP_silu_dx,
+                                       HT_OP_layer_norm_dx, HT_OP_geglu_dx,  HT_OP_scores,    HT_OP_mix,
+                                       HT_OP_mix_t,         HT_OP_softmax};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         check(kinds[i]);
 }
@@ -552,6 +609,11 @@ static double exact_gelu(double x)
     return x * erfc(-x * sqrt(0.5)) / 2;
 }
 
+static double exact_gelu_slope(double x)
+{
+    return erfc(-x * sqrt(0.5)) / 2 + x * exp(-x * x / 2) / sqrt(2 * 3.14159265358979323846);
+}
+
 static double exact_quick_gelu(double x)
 {
     return x / (1 + exp(-1.702 * x));
@@ -570,6 +632,20 @@ static void gelus_are_what_they_are_called(void **state)
     check_activation(ht_gelu_f32, exact_gelu, 0.75e-7);
     check_activation(ht_quick_gelu_f32, exact_quick_gelu, 0);
     check_activation(ht_gelu_tanh_f32, exact_gelu_tanh, 1e-7); /* the exponent grows as the cube of x */
+}
+
+/* Beside a slope of about 1 all errors are absolute: that of erfc's formula, and rounding. */
+static void the_slope_of_gelu_is_that_of_the_exact_one(void **state)
+{
+    (void)state;
+    for (int i = 0; i < 25000; i++) {
+        float x = (float)(-20 + 0.00161 * i);
+        double got = (double)ht_gelu_slope_f32(x), want = exact_gelu_slope((double)x);
+        if (!(fabs(got - want) <= 4e-7))
+            fail_msg("slope at %.9g is %.9g, want %.9g", (double)x, got, want);
+    }
+    assert_true(ht_gelu_slope_f32(0) == 0.5f && ht_gelu_slope_f32(INFINITY) == 1);
+    assert_true(fabsf(ht_gelu_slope_f32(-INFINITY)) < 1e-6f && isnan(ht_gelu_slope_f32(NAN)));
 }
 
 static void check_listed(const ht_kernel *list)
@@ -600,12 +676,14 @@ int main(int argc, char **argv)
         cmocka_unit_test(group_norms_equal_scalar),
         cmocka_unit_test(silus_equal_scalar),
         cmocka_unit_test(text_encoders_operations_equal_scalar),
+        cmocka_unit_test(decoders_operations_do_not_depend_on_threads),
         cmocka_unit_test(diffusion_transformers_operations_equal_scalar),
         cmocka_unit_test(attentions_equal_scalar),
         cmocka_unit_test(pools_equal_scalar),
         cmocka_unit_test(gradients_equal_scalar),
         cmocka_unit_test(silu_is_x_over_one_plus_exp_of_minus_x),
         cmocka_unit_test(gelus_are_what_they_are_called),
+        cmocka_unit_test(the_slope_of_gelu_is_that_of_the_exact_one),
         cmocka_unit_test(every_fast_kernel_is_compared),
     };
     read_seed(argc, argv, 7);

@@ -1,5 +1,7 @@
 /* test_metrics.c - KID, the Inception Score, precision and recall, SSIM and PSNR: the recorded figures of
  * torch-fidelity and scikit-image, and what must hold of any set. */
+#include <dlfcn.h>
+
 #include "core/file.h"
 #include "core/image_decode.h"
 #include "core/rng.h"
@@ -279,6 +281,39 @@ static void frechet_distances_are_those_of_pytorch_fid_and_adm(void **state)
     assert_frechet(40, 40, "fid_first40_singular", 1e-7);
 }
 
+/* The features' numbers taken as those of fewer pictures with WIDE of them each, as OpenBLAS cuts only large sums. */
+static double wide_frechet(int threads)
+{
+    enum { WIDE = 256 };
+    ht_moments m[2];
+    const ht_vectors *sets[] = {&x.a, &x.b};
+    double d;
+    void (*set)(int);
+    *(void **)&set = dlsym(RTLD_DEFAULT, "openblas_set_num_threads");
+    if (set)
+        set(threads);
+    for (int i = 0; i < 2; i++) {
+        ht_statistics *s;
+        assert_ok(ht_statistics_open(WIDE, &s));
+        assert_ok(ht_statistics_add(s, sets[i]->n * DIM / WIDE, sets[i]->rows));
+        assert_ok(ht_statistics_moments(s, &m[i]));
+        ht_statistics_close(s);
+    }
+    assert_ok(ht_frechet(&m[0], &m[1], &d));
+    ht_moments_free(&m[0]);
+    ht_moments_free(&m[1]);
+    return d;
+}
+
+static void frechet_distances_are_the_same_with_any_number_of_threads(void **state)
+{
+    (void)state;
+    double want = wide_frechet(1);
+    assert_true(want > 0);
+    for (int threads = 2; threads < 5; threads++)
+        assert_true(wide_frechet(threads) == want);
+}
+
 /* ---- pairs of pictures ---- */
 
 static ht_pixels picture(const char *name)
@@ -333,6 +368,7 @@ int main(void)
         cmocka_unit_test(density_and_coverage_are_as_defined),
         cmocka_unit_test(a_set_covers_itself),
         cmocka_unit_test(frechet_distances_are_those_of_pytorch_fid_and_adm),
+        cmocka_unit_test(frechet_distances_are_the_same_with_any_number_of_threads),
         cmocka_unit_test(psnr_and_ssim_are_those_of_scikit_image),
     };
     return cmocka_run_group_tests(tests, open_fixture, close_fixture);

@@ -1,8 +1,11 @@
 /* test_prompts.c - from prompts and classes to pictures: what diffusers' Stable Diffusion, SDXL, LCM, img2img,
  * inpainting, DiT and PixArt pipelines draw, and what a pipeline promises. */
+#include <sys/stat.h>
+
 #include "core/json.h"
 #include "sampler/model.h"
 #include "sampler/pipeline.h"
+#include "tests/folder.h"
 #include "tests/goldens.h"
 
 enum { MOST_PROMPTS = 2 };
@@ -234,6 +237,304 @@ static void pixart_draws_what_diffusers_draws(void **state)
     assert_int_equal(golden_each("pipeline", "PixArtSigmaPipeline", check_pipeline), 1);
 }
 
+/* ---- what a pipeline promises ---- */
+
+enum { SIDE = 16, PICTURE = SIDE * SIDE * 3, STEPS = 3 };
+
+static const char sd1[] = GOLDENS "/pipeline/sd1";
+static const ht_session_options small = {.height = SIDE, .width = SIDE};
+
+static ht_pipeline *open_small(const char *path, int batch)
+{
+    ht_pipeline *p;
+    ht_session_options o = small;
+    o.batch = batch;
+    assert_ok(ht_pipeline_open(path, &o, &p));
+    return p;
+}
+
+/* n pictures of these prompts. */
+static void draw(ht_pipeline *p, const char *const *prompts, int count, int64_t n, float *images)
+{
+    ht_draw_options o = {.prompts = count, .prompt = prompts, .sample = {.steps = STEPS, .seed = 5}};
+    assert_ok(ht_pipeline_draw(p, &o, 0, n, images));
+}
+
+static const char long_prompt[] =
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z a b c d e f g h i j k l m n o p q r s t u v w x y z "
+    "a b c d e f g h i j k l m n o p q r s t u v w x y z, and more";
+
+/* Alone, in any batch, beside other prompts, longer ones too. */
+static void a_picture_depends_on_its_own_prompt_alone(void **state)
+{
+    (void)state;
+    static float all[6 * PICTURE], one[PICTURE];
+    const char *const prompts[] = {"a cat", long_prompt, "two dogs"};
+    for (int batch = 1; batch <= 4; batch += 3) {
+        ht_pipeline *p = open_small(sd1, batch);
+        draw(p, prompts, 3, 6, all);
+        for (int i = 0; i < 3; i++) {
+            draw(p, prompts + i, 1, 1, one);
+            assert_memory_equal(one, all + 2 * i * PICTURE, sizeof one);
+        }
+        assert_true(relative_error(all, all + PICTURE, PICTURE) > 0);
+        assert_true(relative_error(all, all + 4 * PICTURE, PICTURE) > 0);
+        ht_pipeline_close(p);
+    }
+}
+
+/* Keys and values of the prompt are computed before the first step and not again for the next batch. */
+static void what_depends_on_the_prompt_alone_runs_once(void **state)
+{
+    (void)state;
+    static float images[3 * PICTURE];
+    const char *const prompt[] = {"a cat"};
+    int ops = 0;
+    ht_pipeline *p = open_small(sd1, 1);
+    ht_pipeline_info info;
+    draw(p, prompt, 1, 3, images);
+    ht_pipeline_get_info(p, &info);
+    for (int i = 0; i < info.session.ops; i++) {
+        ht_op_info op;
+        ht_session_op(p->session, i, &op);
+        if (strcmp(op.stage, "cond") != 0 || !strcmp(op.kind, "reshape"))
+            continue;
+        assert_int_equal(op.runs, 1);
+        ops++;
+    }
+    assert_true(ops >= 4);
+    ht_pipeline_close(p);
+}
+
+static void weights_in_brackets_change_the_picture_and_plain_prompts_do_not_read_them(void **state)
+{
+    (void)state;
+    static float a[PICTURE], b[PICTURE];
+    ht_pipeline *p = open_small(sd1, 1);
+    const char *const plain[] = {"a cat"}, *const once[] = {"(a cat:1.0)"}, *const more[] = {"a (cat:1.5)"};
+    draw(p, plain, 1, 1, a);
+    draw(p, once, 1, 1, b);
+    assert_memory_equal(a, b, sizeof a);
+    draw(p, more, 1, 1, b);
+    assert_true(relative_error(a, b, PICTURE) > 0);
+    ht_draw_options o = {.prompts = 1, .prompt = once, .plain_prompts = 1, .sample = {.steps = STEPS, .seed = 5}};
+    assert_ok(ht_pipeline_draw(p, &o, 0, 1, b));
+    assert_true(relative_error(a, b, PICTURE) > 0);
+    ht_pipeline_close(p);
+}
+
+/* What is kept at a branch, given to the network without what is below, gives the whole network's output. */
+static void a_shallow_network_with_what_was_kept_is_the_whole(void **state)
+{
+    (void)state;
+    enum { N = 2, SIZE = 9 * 14 * 4, WIDTH = 16, TOKENS = 3 };
+    ht_model *m;
+    static float x[N * SIZE], hidden[N * TOKENS * WIDTH], whole[N * SIZE], kept[N * SIZE], shallow[N * SIZE],
+        cached[1 << 16];
+    assert_ok(ht_model_open(sd1, NULL, &m));
+    assert_int_equal(m->info.cross_attention_dim, WIDTH);
+    for (size_t i = 0; i < N * SIZE; i++)
+        x[i] = sinf((float)i);
+    for (size_t i = 0; i < N * TOKENS * WIDTH; i++)
+        hidden[i] = cosf((float)i);
+    const ht_session_options o = {.batch = N, .height = 9, .width = 14, .tokens = TOKENS};
+    const ht_cond cond = {.encoder_hidden_states = hidden};
+    assert_true(m->info.branches > 3);
+    for (int branch = 0; branch < m->info.branches; branch++) {
+        ht_session *s[3];
+        float *out[3] = {whole, kept, shallow};
+        for (int depth = HT_DEPTH_WHOLE; depth <= HT_DEPTH_SHALLOW; depth++) {
+            assert_ok(ht_session_open_with(m, &o, &(ht_session_extras){.depth = (ht_depth)depth, .branch = branch},
+                                           &s[depth]));
+            assert_ok(ht_session_set_timesteps(s[depth], 1, &(float){500}));
+            assert_ok(ht_session_set_cond(s[depth], N, &cond));
+            if (depth == HT_DEPTH_SHALLOW) {
+                assert_int_equal(ht_session_cached_count(s[2]), ht_session_cached_count(s[1]));
+                assert_true(N * ht_session_cached_count(s[1]) <= 1 << 16);
+                assert_ok(ht_session_read_cached(s[1], cached));
+                assert_ok(ht_session_give_cached(s[2], cached));
+            }
+            assert_ok(ht_session_step(s[depth], 0, x, out[depth]));
+        }
+        assert_memory_equal(kept, whole, sizeof whole);
+        assert_memory_equal(shallow, whole, sizeof whole);
+        for (int i = 0; i < 3; i++)
+            ht_session_close(s[i]);
+    }
+    ht_model_close(m);
+}
+
+/* Interval 1 caches nothing; 2 is another picture, the same in any batch. */
+static void caching_draws_the_same_in_any_batch(void **state)
+{
+    (void)state;
+    static float none[3 * PICTURE], each[3 * PICTURE], cached[2][3 * PICTURE];
+    const char *const prompt[] = {"a cat"};
+    ht_draw_options o = {.prompts = 1, .prompt = prompt, .sample = {.steps = 4}};
+    for (int batch = 1; batch <= 3; batch += 2) {
+        ht_pipeline *p = open_small(sd1, batch);
+        o.cache_interval = 0;
+        assert_ok(ht_pipeline_draw(p, &o, 0, 3, none));
+        o.cache_interval = 1;
+        assert_ok(ht_pipeline_draw(p, &o, 0, 3, each));
+        assert_memory_equal(none, each, sizeof none);
+        o.cache_interval = 2;
+        assert_ok(ht_pipeline_draw(p, &o, 0, 3, cached[batch > 1]));
+        assert_true(relative_error(none, cached[batch > 1], PICTURE) > 0);
+        ht_pipeline_close(p);
+    }
+    assert_memory_equal(cached[0], cached[1], sizeof none);
+}
+
+static int previews;
+
+static void count_preview(void *user, int step, int steps, int height, int width, const float *image)
+{
+    const int *side = user;
+    assert_int_equal(step, previews++);
+    assert_int_equal(steps, STEPS);
+    assert_int_equal(height, *side);
+    assert_int_equal(width, *side);
+    for (int i = 0; i < height * width * 3; i++)
+        assert_true(isfinite(image[i]));
+}
+
+static void every_step_is_previewed(void **state)
+{
+    (void)state;
+    static float image[PICTURE];
+    int side = SIDE / 2; /* a latent is two pixels */
+    const char *const prompt[] = {"a cat"};
+    ht_pipeline *p = open_small(sd1, 1);
+    ht_draw_options o = {.prompts = 1, .prompt = prompt, .sample = {.steps = STEPS}};
+    o.preview = count_preview;
+    o.preview_user = &side;
+    previews = 0;
+    assert_ok(ht_pipeline_draw(p, &o, 0, 1, image));
+    assert_int_equal(previews, STEPS);
+    o.preview_model = sd1;
+    assert_refused(ht_pipeline_draw(p, &o, 0, 1, image), HT_ERR_SHAPE, "no decoder of this model's latents");
+    ht_pipeline_close(p);
+}
+
+/* All of a picture masked out is the picture itself, through the autoencoder. */
+static void what_is_not_masked_stays(void **state)
+{
+    (void)state;
+    static float init[PICTURE], mask[SIDE * SIDE], image[PICTURE], other[PICTURE];
+    const char *const prompt[] = {"a cat"}, *const prompt_2[] = {"two dogs"};
+    ht_pipeline *p = open_small(sd1, 1);
+    for (int i = 0; i < PICTURE; i++)
+        init[i] = sinf((float)i / 40);
+    ht_draw_options o = {.prompts = 1, .prompt = prompt, .init = init, .mask = mask, .sample = {.steps = STEPS}};
+    assert_ok(ht_pipeline_draw(p, &o, 0, 1, image));
+    o.prompt = prompt_2;
+    assert_ok(ht_pipeline_draw(p, &o, 0, 1, other));
+    assert_memory_equal(image, other, sizeof image);
+    for (int i = 0; i < SIDE * SIDE; i++)
+        mask[i] = 1;
+    assert_ok(ht_pipeline_draw(p, &o, 0, 1, other));
+    assert_true(relative_error(image, other, PICTURE) > 0);
+    ht_pipeline_close(p);
+}
+
+static void what_does_not_go_together_is_refused(void **state)
+{
+    (void)state;
+    static float init[PICTURE], mask[SIDE * SIDE], image[2 * PICTURE];
+    const char *const prompt[] = {"a cat"}, *const damaged[] = {"caf\xc3"}, *const bracket[] = {"(a:1.2.3)"};
+    const struct {
+        ht_draw_options o;
+        const char *says;
+    } rows[] = {
+        {{.prompts = 0}, "needs a prompt"},
+        {{.prompts = 1, .prompt = damaged}, "UTF-8"},
+        {{.prompts = 1, .prompt = bracket}, "1.2.3"},
+        {{.prompts = 1, .prompt = prompt, .mask = mask}, "a mask needs the picture"},
+        {{.prompts = 1, .prompt = prompt, .init = init, .strength = 1.5}, "strength is 1.5"},
+        {{.prompts = 1, .prompt = prompt, .init = init, .strength = 0.1, .sample = {.steps = 5}}, "less than one step"},
+        {{.prompts = 1, .prompt = prompt, .clip_skip = 2}, "clip_skip is 2"},
+        {{.prompts = 1, .prompt = prompt, .sample = {.guidance = NAN}}, "guidance is"},
+        {{.prompts = 1, .prompt = prompt, .sample = {.guidance_rescale = 2}}, "rescaled by 2"},
+        {{.prompts = 1, .prompt = prompt, .cache_interval = 2, .cache_branch = 99}, "branches 0 to"},
+        {{.prompts = 1, .prompt = prompt, .cache_interval = -1}, "interval -1"},
+        {{.prompts = 1, .prompt = prompt, .sample = {.sampler = "plms"}}, "plms"},
+        {{.prompts = 1, .prompt = prompt, .sample = {.sigmas = "cosine"}}, "cosine"},
+        {{.prompts = 1, .prompt = prompt, .sample = {.sampler = "euler", .spacing = "quad"}}, "quad spacing"},
+    };
+    ht_pipeline *p = open_small(sd1, 1);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        ht_status status = ht_pipeline_draw(p, &rows[i].o, 0, 1, image);
+        if (status != HT_ERR_ARGUMENT || !strstr(ht_error_message(), rows[i].says))
+            fail_msg("row %zu: status %d, \"%s\"; want \"%s\"", i, status, ht_error_message(), rows[i].says);
+    }
+    ht_pipeline_close(p);
+    assert_refused(ht_pipeline_open(sd1, &(ht_session_options){.height = 15, .width = 16}, &p), HT_ERR_ARGUMENT,
+                   "a multiple of 2");
+    p = open_small(GOLDENS "/pipeline/sd1-inpaint", 1);
+    assert_refused(ht_pipeline_draw(p, &(ht_draw_options){.prompts = 1, .prompt = prompt}, 0, 1, image),
+                   HT_ERR_ARGUMENT, "an inpainting model needs");
+    ht_pipeline_close(p);
+}
+
+/* ---- single files ---- */
+
+static void link_in_folder(const char *name)
+{
+    char target[1024];
+    assert_non_null(getcwd(target, sizeof target - 100));
+    strcat(target, "/" GOLDENS "/ldm_single/sd1/");
+    strcat(target, name);
+    assert_int_equal(symlink(target, in_folder(name)), 0);
+}
+
+/* A tokenizer of single letters, as large as the file's text encoder wants it. */
+static void put_tokenizer(void)
+{
+    char vocab[4096] = "{";
+    for (int i = 0; i < 26; i++)
+        snprintf(vocab + strlen(vocab), sizeof vocab - strlen(vocab), "\"%c\": %d, \"%c</w>\": %d, ", 'a' + i, i,
+                 'a' + i, 26 + i);
+    strcat(vocab, "\"<|startoftext|>\": 398, \"<|endoftext|>\": 399}");
+    assert_int_equal(mkdir(in_folder("tokenizer"), 0700), 0);
+    put_file("tokenizer/vocab.json", vocab, strlen(vocab));
+    put_file("tokenizer/merges.txt", "#version: 0.2\n", 14);
+    static const char config[] =
+        "{\"model_max_length\": 77, \"bos_token\": \"<|startoftext|>\", \"eos_token\": "
+        "\"<|endoftext|>\", \"unk_token\": \"<|endoftext|>\", \"pad_token\": \"<|endoftext|>\"}";
+    put_file("tokenizer/tokenizer_config.json", config, sizeof config - 1);
+}
+
+static void a_single_file_draws_from_prompts(void **state)
+{
+    (void)state;
+    static float a[PICTURE], b[PICTURE];
+    const char *const cat[] = {"c a t"}, *const dog[] = {"d o g"};
+    ht_pipeline *p;
+    link_in_folder("model.safetensors");
+    link_in_folder("unet.json");
+    link_in_folder("vae.json");
+    p = open_small(in_folder("model.safetensors"), 1);
+    assert_refused(ht_pipeline_draw(p, &(ht_draw_options){.prompts = 1, .prompt = cat}, 0, 1, a), HT_ERR_UNSUPPORTED,
+                   "no tokenizer");
+    ht_pipeline_close(p);
+    link_in_folder("text_encoder.json");
+    put_tokenizer();
+    p = open_small(in_folder("model.safetensors"), 1);
+    assert_int_equal(p->denoiser->schedule.beta_schedule, HT_BETAS_SCALED_LINEAR);
+    assert_false(p->denoiser->schedule.clip_sample);
+    draw(p, cat, 1, 1, a);
+    draw(p, dog, 1, 1, b);
+    assert_true(relative_error(a, b, PICTURE) > 0);
+    for (int i = 0; i < PICTURE; i++)
+        assert_true(isfinite(a[i]));
+    ht_pipeline_close(p);
+    unlink(in_folder("tokenizer/vocab.json"));
+    unlink(in_folder("tokenizer/merges.txt"));
+    unlink(in_folder("tokenizer/tokenizer_config.json"));
+    rmdir(in_folder("tokenizer"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -243,6 +544,15 @@ int main(void)
         cmocka_unit_test(inpainting_draws_what_diffusers_draws),
         cmocka_unit_test(dit_draws_what_diffusers_draws),
         cmocka_unit_test(pixart_draws_what_diffusers_draws),
+        cmocka_unit_test(a_picture_depends_on_its_own_prompt_alone),
+        cmocka_unit_test(what_depends_on_the_prompt_alone_runs_once),
+        cmocka_unit_test(weights_in_brackets_change_the_picture_and_plain_prompts_do_not_read_them),
+        cmocka_unit_test(a_shallow_network_with_what_was_kept_is_the_whole),
+        cmocka_unit_test(caching_draws_the_same_in_any_batch),
+        cmocka_unit_test(every_step_is_previewed),
+        cmocka_unit_test(what_is_not_masked_stays),
+        cmocka_unit_test(what_does_not_go_together_is_refused),
+        cmocka_unit_test(a_single_file_draws_from_prompts),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, make_folder, remove_folder);
 }

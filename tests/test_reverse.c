@@ -183,6 +183,19 @@ static void norms_and_activations_have_their_gradients(void **state)
     }
 }
 
+static void transformers_parts_have_their_gradients(void **state)
+{
+    (void)state;
+    for (int64_t c = 5; c <= 40; c += 35) {
+        scene s = open_scene();
+        ht_norm_weights w = {TENSOR("n.weight", c), TENSOR("n.bias", c)};
+        ht_value *x = INPUT(&s, N, 5, c), *gate = INPUT(&s, N, 3, 2 * c);
+        ht_value *normed = ht_layer_norm(s.graph, ht_affine(s.graph, x, 3, 2), &w, 1e-5f);
+        finish(&s, ht_scores(s.graph, normed, ht_geglu(s.graph, gate), 1, 0.2f), 2);
+        check(&s);
+    }
+}
+
 static void rows_and_sums_have_their_gradients(void **state)
 {
     (void)state;
@@ -349,6 +362,33 @@ static ht_value *attention(ht_graph *g, ht_value *x)
     return ht_name(g, ht_reshape(g, h, 4, x->shape), "up.attentions.0");
 }
 
+/* A transformer's block whose keys and values of the context come from outside, as unet/transformer.c builds it. */
+static ht_value *transformer(ht_graph *g, ht_value *x, ht_value *k, ht_value *v)
+{
+    ht_norm_weights norm1 = {TENSOR("t.norm1.weight", C), TENSOR("b", C)};
+    ht_norm_weights norm2 = {TENSOR("t.norm2.weight", C), TENSOR("b", C)};
+    ht_linear_weights q = linear("t.to_q.weight", C, C), out = linear("t.to_out.0.weight", C, C),
+                      in = linear("t.ff_in.weight", C, (int64_t)8 * C),
+                      back = linear("t.ff_out.weight", (int64_t)4 * C, C);
+    ht_value *h = ht_linear(g, ht_layer_norm(g, x, &norm1, 1e-5f), &q);
+    x = ht_add(g, ht_linear(g, ht_attention(g, h, k, v, 2, 0.5f), &out), x);
+    h = ht_geglu(g, ht_linear(g, ht_layer_norm(g, x, &norm2, 1e-5f), &in));
+    return ht_name(g, ht_add(g, ht_linear(g, h, &back), x), "t");
+}
+
+static ht_graph *transformer_model(bool fuse)
+{
+    ht_mt19937_seed(&rng, 5);
+    ht_graph *g = ht_graph_create(arena);
+    ht_linear_weights key = linear("t.to_k.weight", 3, C), value = linear("t.to_v.weight", 3, C);
+    ht_value *context = ht_input(g, "context", 3, (int64_t[]){N, 7, 3}, HT_DEPENDS_COND);
+    ht_value *x = ht_input(g, "sample", 3, (int64_t[]){N, 5, C}, HT_DEPENDS_X);
+    ht_output_value(g, transformer(g, x, ht_linear(g, context, &key), ht_linear(g, context, &value)), "t");
+    if (ht_graph_finish(g, fuse))
+        fail_msg("%s", ht_error_message());
+    return g;
+}
+
 static ht_graph *model(bool fuse)
 {
     ht_mt19937_seed(&rng, 5); /* the same weights each time */
@@ -448,6 +488,25 @@ static void regions_compute_what_the_graph_computes(void **state)
     }
 }
 
+static void check_block(const ht_region *r)
+{
+    ht_region_copy copy;
+    scene s = open_scene();
+    ht_region_build(r, N, NULL, s.graph, arena, &copy);
+    for (int l = 0; l < r->n_layers; l++)
+        s.inputs[s.n_inputs++] = copy.layers[l].weight;
+    for (int k = 0; k < r->n_inputs; k++)
+        s.inputs[s.n_inputs++] = copy.inputs[k];
+    int wanted = s.n_inputs;
+    for (int l = 0; l < r->n_layers; l++)
+        s.inputs[s.n_inputs++] = copy.layers[l].bias;
+    finish(&s, copy.output, wanted);
+    for (int l = 0; l < r->n_layers; l++) /* about as large as a network's */
+        for (int64_t k = 0; k < ht_value_count(s.inputs[l]); k++)
+            s.data[l][k] *= 0.3f;
+    check(&s);
+}
+
 /* The residual block and the attention block of the model, by all their weights and inputs. */
 static void whole_blocks_have_their_gradients(void **state)
 {
@@ -455,24 +514,26 @@ static void whole_blocks_have_their_gradients(void **state)
     for (int fuse = 0; fuse < 2; fuse++)
         for (int i = 2; i <= 3; i++) {
             ht_region *r;
-            ht_region_copy copy;
-            int n, wanted = 0;
+            int n;
             assert_int_equal(ht_regions_find(model(fuse), arena, &r, &n), HT_OK);
-            scene s = open_scene();
-            ht_region_build(&r[i], N, NULL, s.graph, arena, &copy);
-            for (int l = 0; l < r[i].n_layers; l++)
-                s.inputs[s.n_inputs++] = copy.layers[l].weight;
-            for (int k = 0; k < r[i].n_inputs; k++)
-                s.inputs[s.n_inputs++] = copy.inputs[k];
-            wanted = s.n_inputs;
-            for (int l = 0; l < r[i].n_layers; l++)
-                s.inputs[s.n_inputs++] = copy.layers[l].bias;
-            finish(&s, copy.output, wanted);
-            for (int l = 0; l < r[i].n_layers; l++) /* about as large as a network's */
-                for (int64_t k = 0; k < ht_value_count(s.inputs[l]); k++)
-                    s.data[l][k] *= 0.3f;
-            check(&s);
+            check_block(&r[i]);
         }
+}
+
+/* Its keys and values of the context are inputs of the block, which it has gradients by too. */
+static void a_block_that_attends_to_a_context_has_its_gradients(void **state)
+{
+    (void)state;
+    for (int fuse = 0; fuse < 2; fuse++) {
+        ht_region *r;
+        int n;
+        assert_int_equal(ht_regions_find(transformer_model(fuse), arena, &r, &n), HT_OK);
+        assert_int_equal(n, 1);
+        assert_string_equal(r[0].name, "t");
+        assert_int_equal(r[0].n_layers, 4);
+        assert_int_equal(r[0].n_inputs, 3);
+        check_block(&r[0]);
+    }
 }
 
 int main(void)
@@ -481,6 +542,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(convolutions_have_their_gradients),
         TEST(norms_and_activations_have_their_gradients),
+        TEST(transformers_parts_have_their_gradients),
         TEST(rows_and_sums_have_their_gradients),
         TEST(resampling_and_joining_have_their_gradients),
         TEST(attention_has_its_gradients),
@@ -490,6 +552,7 @@ int main(void)
         TEST(blocks_are_found_in_order_of_execution),
         TEST(regions_compute_what_the_graph_computes),
         TEST(whole_blocks_have_their_gradients),
+        TEST(a_block_that_attends_to_a_context_has_its_gradients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

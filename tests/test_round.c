@@ -110,6 +110,56 @@ static void more_sweeps_fits_and_candidates_only_help(void **state)
     free_layer(&l);
 }
 
+/* One block of moments stands for a matrix with that block all along its diagonal; none for the identity. */
+static void a_block_of_moments_is_the_matrix_of_such_blocks(void **state)
+{
+    enum { BLOCK = 16 };
+    layer l = layer_of(OUT, IN, SAMPLES, 5, 9), small = l;
+    (void)state;
+    for (int identity = 0; identity < 2; identity++) {
+        small.h = malloc(BLOCK * BLOCK * sizeof *small.h);
+        assert_non_null(small.h);
+        for (size_t i = 0; i < BLOCK * BLOCK; i++)
+            small.h[i] = l.h[i / BLOCK * IN + i % BLOCK];
+        float *block = small.h;
+        for (size_t i = 0; i < (size_t)IN * IN; i++)
+            l.h[i] = i / IN / BLOCK != i % IN / BLOCK ? 0
+                     : identity                       ? (float)(i / IN == i % IN)
+                                                      : block[i / IN % BLOCK * BLOCK + i % BLOCK];
+        small.h = identity ? NULL : block;
+        for (int f = 0; f < FORMATS; f++)
+            for (int method = 0; method < HT_ROUNDINGS; method++) {
+                ht_round_options o = options_of((ht_rounding)method);
+                rounded whole = round_layer(formats[f], &l, o);
+                o.moments_block = BLOCK;
+                rounded by_block = round_layer(formats[f], &small, o);
+                assert_same_codes(&whole, &by_block, ht_rounding_name(o.method));
+                assert_true(fabs(whole.error.after - by_block.error.after) <= 1e-9 * whole.error.after);
+                ht_arena_free(whole.arena);
+                ht_arena_free(by_block.arena);
+            }
+        free(block);
+    }
+    free_layer(&l);
+}
+
+static void blocks_of_moments_divide_the_inputs(void **state)
+{
+    layer l = layer_of(OUT, IN, SAMPLES, IN, 9);
+    ht_format f;
+    ht_quantized q;
+    ht_arena *arena = ht_arena_create();
+    ht_round_options o = options_of(HT_ROUND_GPTQ);
+    (void)state;
+    o.moments_block = 24;
+    assert_ok(ht_format_find("int4", &f));
+    assert_ok(ht_quantized_alloc(arena, &f, &l.matrix, &q));
+    assert_int_equal(ht_round(&f, &l.matrix, l.h, &o, &q, NULL), HT_ERR_ARGUMENT);
+    assert_non_null(strstr(ht_error_message(), "do not divide its 64 inputs"));
+    ht_arena_free(arena);
+    free_layer(&l);
+}
+
 static void scales_fit_their_codes(void **state)
 {
     layer l = layer_of(OUT, IN, SAMPLES, IN, 8);
@@ -460,6 +510,8 @@ int main(void)
         cmocka_unit_test(errors_are_those_of_what_is_stored),
         cmocka_unit_test(no_method_with_descent_is_worse_than_where_it_starts),
         cmocka_unit_test(more_sweeps_fits_and_candidates_only_help),
+        cmocka_unit_test(a_block_of_moments_is_the_matrix_of_such_blocks),
+        cmocka_unit_test(blocks_of_moments_divide_the_inputs),
         cmocka_unit_test(scales_fit_their_codes),
         cmocka_unit_test(descent_ends_where_no_single_change_helps),
         cmocka_unit_test(adaround_comes_near_the_best_of_all_choices),

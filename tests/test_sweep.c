@@ -1,6 +1,6 @@
 /* test_sweep.c - halftone sweep: what its file may say, that its cells are what the single commands make, that it goes
  * on after kill -9, and that its page is whole and needs nothing else. */
-#include "tests/program.h"
+#include "tests/sweeps.h"
 
 #include <ctype.h>
 #include <glob.h>
@@ -21,27 +21,11 @@
     "{\"name\":\"Small & <short>\"," HEAD ",\"cells\":[{\"name\":\"float\",\"float\":true},"                           \
     "{\"name\":\"eight, \\\"fp8\\\"\",\"scheme\":\"fp8\"}],\"grid\":{\"timesteps\":[2,3],\"groups\":[1,0]}}"
 
-static void put(const char *path, const char *text)
-{
-    FILE *f = fopen(path, "w");
-    assert_non_null(f);
-    fputs(text, f);
-    assert_int_equal(fclose(f), 0);
-}
-
 static const char *sweep_file(scratch *s, const char *text)
 {
     const char *path = in_scratch(s, "sweep.json");
     put(path, text);
     return path;
-}
-
-static const char *under(scratch *s, const char *folder, const char *name)
-{
-    char path[PATH_MAX];
-    const char *slash = strrchr(folder, '/');
-    assert_true(snprintf(path, sizeof path, "%s/%s", slash + 1, name) < PATH_MAX);
-    return in_scratch(s, path);
 }
 
 static void a_wrong_file_is_one_line_that_names_the_key(void **state)
@@ -205,36 +189,6 @@ static void cells_are_what_the_single_commands_make(void **state)
 }
 
 /* ---- going on ---- */
-
-static char *rows_of(scratch *s, const char *out)
-{
-    static char text[1 << 16];
-    read_text(under(s, out, "results.csv"), text, sizeof text);
-    char *copy = calloc(1, strlen(text) + 1), *to = copy;
-    assert_non_null(copy);
-    for (char *line = text; *line;) {
-        size_t n = strcspn(line, "\n"), kept = n;
-        for (int commas = 0; kept && commas < 3;) /* without the seconds, the last three */
-            commas += line[--kept] == ',';
-        memcpy(to, line, kept);
-        to += kept;
-        *to++ = '\n';
-        line += n + (line[n] == '\n');
-    }
-    return copy;
-}
-
-static int count_lines(const char *path)
-{
-    char text[1 << 15];
-    int n = 0;
-    if (!exists(path))
-        return 0;
-    read_text(path, text, sizeof text);
-    for (const char *at = text; *at; at++)
-        n += *at == '\n';
-    return n;
-}
 
 static void a_killed_sweep_goes_on_and_ends_as_one_that_was_not(void **state)
 {

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what building and testing need and is missing, on Debian and what derives from it.
-#   tools/deps.sh          to build and test
+#   tools/deps.sh          to build
+#   tools/deps.sh test     also what `make test` needs
 #   tools/deps.sh lint     also what `make lint`, `make format` need
 #   tools/deps.sh fuzz     also what `make fuzz` needs
 #   tools/deps.sh valgrind also what `make valgrind` needs
@@ -10,11 +11,12 @@ set -eu
 packages="gcc libc6-dev make libstb-dev libjansson-dev libmd-dev zlib1g-dev libzip-dev libjpeg-dev liblapacke-dev libopenblas0-pthread libutf8proc-dev libcmocka-dev"
 case "${1:-}" in
 "") ;;
+test) packages="$packages pkgconf libopenmpi-dev openmpi-bin" ;;
 lint) packages="$packages clang clang-tidy clang-format cppcheck" ;;
 fuzz) packages="$packages clang libclang-rt-dev" ;;
 valgrind) packages="$packages valgrind" ;;
 *)
-    echo "tools/deps.sh: unknown argument '$1' (lint, fuzz, valgrind, or none)" >&2
+    echo "tools/deps.sh: unknown argument '$1' (test, lint, fuzz, valgrind, or none)" >&2
     exit 2
     ;;
 esac

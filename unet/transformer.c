@@ -87,7 +87,8 @@ ht_value *ht_transformer2d_block(ht_graph *g, const ht_transformer2d *b, ht_valu
     ht_value *h = ht_as_tokens(g, ht_group_norm(g, x, &b->norm, b->groups, group_eps));
     h = ht_linear(g, h, &b->proj_in);
     for (int i = 0; i < b->layers; i++)
-        h = transformer_block(g, &b->blocks[i], h, context, b->heads, scale);
+        h = ht_name(g, transformer_block(g, &b->blocks[i], h, context, b->heads, scale), "%s.transformer_blocks.%d",
+                    b->name, i);
     h = ht_add(g, ht_linear(g, h, &b->proj_out), ht_as_tokens(g, x));
     return ht_name(g, ht_as_image(g, h, x), "%s", b->name);
 }
