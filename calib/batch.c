@@ -19,7 +19,7 @@ static ht_status measure(const ht_model *model, int64_t n, const ht_session_opti
     }
     int64_t h = o->height ? o->height : model->info.height, w = o->width ? o->width : model->info.width,
             tokens = o->tokens ? o->tokens : HT_DEFAULT_TOKENS;
-    model->family->build(model->network, g, (ht_denoiser_size){n, h, w, tokens});
+    model->family->build(model->network, g, (ht_denoiser_size){.n = n, .h = h, .w = w, .tokens = tokens});
     ht_graph_observe(g, extras->observe);
     ht_graph_set_layers(g, extras->layers ? extras->layers : &model->layers);
     ht_status status = ht_graph_finish(g, !extras->unfused);
