@@ -262,10 +262,10 @@ static ht_status fail_family(const char *where, const char *class_name)
 static ht_status find_family(const configuration *c, const struct family_row **row)
 {
     ht_json j = {.object = c->object, .where = c->path};
-    const char *class_name = ht_json_string(&j, "_class_name", NULL);
+    ht_json_string(&j, "_class_name", NULL);
     if (j.status)
         return j.status;
-    class_name = ht_dit_class_name(c->object);
+    const char *class_name = ht_dit_class_name(c->object);
     if (!class_name)
         return ht_fail(HT_ERR_FORMAT,
                        "%s: _class_name is missing, and there is no `model` with `ch` as in the original DDPM code",
