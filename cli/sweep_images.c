@@ -11,21 +11,19 @@
 #include "core/safetensors.h"
 
 /* All images, or this rank's share, which rank 0 gathers. */
-static ht_status sample(const sweep_images *m, ht_session *session, ht_sample_options *options,
+static ht_status sample(const sweep_images *m, ht_session *session, const ht_sample_options *all,
                         const sample_settings *s, float *images)
 {
     int64_t first = 0, n = m->together ? ranks_share(s->n, &first) : s->n;
     size_t values = (size_t)m->size[0] * (size_t)m->size[1] * (size_t)m->size[2];
-    ht_cond cond = {0};
+    const ht_cond cond = {.class_labels = all->cond ? all->cond->class_labels + first : NULL};
+    ht_sample_options options = *all;
     ht_status status = HT_OK;
-    if (options->cond) {
-        cond.class_labels = options->cond->class_labels + first;
-        options->cond = &cond;
-    }
-    if (!options->total && options->rng != HT_RNG_PHILOX)
-        options->total = s->first + s->n;
+    options.cond = all->cond ? &cond : NULL;
+    if (!options.total && options.rng != HT_RNG_PHILOX)
+        options.total = s->first + s->n;
     if (n)
-        status = ht_sample(session, options, s->first + first, n, images + (size_t)first * values);
+        status = ht_sample(session, &options, s->first + first, n, images + (size_t)first * values);
     if (!status && m->together && ranks_gather(images, s->n, values * sizeof *images))
         status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
     return status;
