@@ -1,5 +1,6 @@
 /* test_progress.c - the progress line fits its terminal, cleans up behind itself, and stays out of pipes. */
 #include <fcntl.h>
+#include <poll.h>
 #include <setjmp.h>
 #include <stddef.h>
 #include <stdlib.h>
@@ -61,6 +62,21 @@ static void the_line_reads_as_it_should(void **state)
 
 /* ---- on a terminal and off it ---- */
 
+/* What was written to fd arrives at a terminal's other side in its own time: a last byte says that it is all there. */
+static void read_all(int fd, int reader, char *text, size_t size)
+{
+    struct pollfd ready = {.fd = reader, .events = POLLIN};
+    size_t n = 0;
+    assert_int_equal(1, write(fd, "\1", 1));
+    while (!n || text[n - 1] != '\1') {
+        assert_true(poll(&ready, 1, -1) == 1 && n < size);
+        ssize_t got = read(reader, text + n, size - n);
+        assert_true(got > 0);
+        n += (size_t)got;
+    }
+    text[n - 1] = 0;
+}
+
 /* Let a bar run to `done` of 100 with standard error on fd; what arrives at the other side is in text. */
 static void run_bar(progress *p, int fd, int reader, int64_t done, char *text, size_t size)
 {
@@ -71,8 +87,7 @@ static void run_bar(progress *p, int fd, int reader, int64_t done, char *text, s
     progress_end(p);
     dup2(saved, STDERR_FILENO);
     close(saved);
-    ssize_t n = read(reader, text, size - 1);
-    text[n > 0 ? n : 0] = 0;
+    read_all(fd, reader, text, size);
 }
 
 static int open_terminal(int *user_side)
