@@ -34,7 +34,7 @@ static void build(ht_arena *arena, const json_t *config)
     ht_graph *g = ht_graph_create(arena);
     if (!g)
         return;
-    ht_unet2d_family.build(model, g, (ht_denoiser_size){1, info.size_multiple, info.size_multiple, 0});
+    ht_unet2d_family.build(model, g, (ht_denoiser_size){.n = 1, .h = info.size_multiple, .w = info.size_multiple});
     if (ht_graph_finish(g, true)) /* what the configuration's reader accepts, and the weights fit, must build */
         abort();
 }
