@@ -97,8 +97,9 @@ typedef struct ht_cuda_product {
     const void *weights;         /* as module->product_pack laid them out; device memory */
     const float *weight_scales;  /* [segments][cols_padded]: scale of a weight, by segment; not of F32, F16 */
     const int32_t *weight_sums;  /* [segments][cols_padded]: sum of a segment's whole weights; S8, S4 */
-    int block;                   /* k of a segment in weights' scales within each tap of an input; 0: a segment is all of an
-                                    input (X, then X2) */
+    int parts;                   /* of U8 and E4M3: 2 if X and X2 have segments of their own, 1 if all is one part */
+    int block;                   /* k of a segment in weights' scales: 16, 32, 64 or 128, which divides c[0] and c[1], so
+                                    that segments go on by input, tap and channel; 0: a part is one segment */
     signed char values[16];      /* S4: whole weights; F4: e4m3 codes */
     const float *bias;           /* [cols] or NULL */
     ht_cuda_rows row;
