@@ -1,0 +1,7 @@
+/* product_f16.cu - half times half, summed in float32. */
+#include "cuda/product_mma.cuh"
+
+int ht_product_launch_f16(const ht_plan *plan)
+{
+    return ht_mma_launch<HT_CUDA_W_F16, false>(plan);
+}
