@@ -105,16 +105,19 @@ $(B)/module/%.c.o: %.c
 $(B)/libhalftone-cuda.so: $(CUDA_OBJ)
 	$(call SAY,LD,$@)$(NVCC) -shared -cudart static $^ -o $@
 
+$(B)/tests/cuda_backend: $(B)/tests/cuda_backend.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
 # Kernels against references of their own, on a machine with a GPU: PROGRAM MODULE [--bench].
 $(B)/tests/cuda_%: $(B)/tests/cuda_%.o
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ -ldl -lm -o $@
 
 gpu-test:
 	@tools/deps.sh test
-	@$(MAKE) $(AGAIN) all cuda $(B)/tests/test_cuda
+	@$(MAKE) $(AGAIN) all cuda $(B)/tests/cuda_backend
 	$(B)/tests/cuda_product $(B)/libhalftone-cuda.so
 	$(B)/tests/cuda_kernels $(B)/libhalftone-cuda.so
-	$(B)/tests/test_cuda
+	LD_LIBRARY_PATH=$(B) $(B)/tests/cuda_backend
 
 gpu-bench:
 	@tools/deps.sh
