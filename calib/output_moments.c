@@ -92,7 +92,7 @@ static ht_status upload_layers(const gatherer *a)
 static ht_status check_size(gatherer *a)
 {
     ht_plan plan;
-    ht_status status = ht_plan_make(a->graph, a->options->images, a->arena, &plan);
+    ht_status status = ht_plan_make(a->graph, a->options->images, NULL, a->arena, &plan);
     if (!status && plan.kept_bytes + plan.work_bytes > MOST_BYTES)
         status = ht_fail(HT_ERR_UNSUPPORTED, "gradients of the whole model take %zu bytes",
                          plan.kept_bytes + plan.work_bytes);
