@@ -4,6 +4,7 @@
 #   make valgrind    the tests under valgrind
 #   make fuzz        libFuzzer over the readers, FUZZ_SECONDS each
 #   make bench       how fast the CIFAR-10 model runs here
+#   make cuda        the module for NVIDIA GPUs, where nvcc is;  make gpu-test, gpu-bench: on a machine with one
 #   make lint        clang-tidy, cppcheck;  make format: clang-format
 #   make install     PREFIX=/usr/local DESTDIR=;  make uninstall
 #   make MPI=0       one process alone: without OpenMPI, which is taken where it is installed
@@ -39,7 +40,7 @@ CFLAGS   := $(WARN) $(FLAGS_$(VARIANT)) -ffp-contract=off -pthread -fPIC -fvisib
 LDFLAGS  := $(filter -fsanitize%,$(FLAGS_$(VARIANT))) -pthread
 LDLIBS   := -ljansson -lzip -ljpeg -lz -llapacke -lblas -lmd -lutf8proc -ldl -lm
 
-ROOMS    := core graph cpu unet dit vae text sampler quant calib eval
+ROOMS    := core graph cpu cuda unet dit vae text sampler quant calib eval
 LIB_SRC  := $(foreach r,$(ROOMS),$(wildcard $(r)/*.c))
 CLI_SRC  := $(wildcard cli/*.c)
 TEST_SRC := $(wildcard tests/test_*.c)
@@ -82,6 +83,48 @@ PROGRAM_TESTS := $(B)/tests/test_cli $(B)/tests/test_bad_input $(B)/tests/test_c
                  $(B)/tests/test_fid $(B)/tests/test_sweep $(B)/tests/test_ranks $(B)/tests/test_cli_prompts
 $(PROGRAM_TESTS:%=%.o): CFLAGS += -DHALFTONE_PROGRAM='"$(B)/halftone"'
 $(PROGRAM_TESTS): $(B)/halftone
+
+# ---- the module for NVIDIA GPUs: opened at run time, linked with nothing of the library ----
+NVCC       ?= nvcc
+CUDA_ARCHS ?= 80 89 90a
+CUDA_SRC   := $(wildcard cuda/*.cu) cuda/pick.c
+CUDA_OBJ   := $(CUDA_SRC:%=$(B)/module/%.o)
+CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall \
+              $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
+
+cuda: $(B)/libhalftone-cuda.so $(B)/tests/cuda_product $(B)/tests/cuda_kernels
+
+$(B)/module/%.cu.o: %.cu
+	@mkdir -p $(@D)
+	$(call SAY,NVCC,$<)$(NVCC) $(CUDA_FLAGS) -MMD -MF $(@:.o=.d) -MT $@ -c $< -o $@
+
+$(B)/module/%.c.o: %.c
+	@mkdir -p $(@D)
+	$(call SAY,CC,$<)$(CC) $(CFLAGS) -c $< -o $@
+
+$(B)/libhalftone-cuda.so: $(CUDA_OBJ)
+	$(call SAY,LD,$@)$(NVCC) -shared -cudart static $^ -o $@
+
+$(B)/tests/cuda_backend: $(B)/tests/cuda_backend.o $(B)/libhalftone.a
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@
+
+# Kernels against references of their own, on a machine with a GPU: PROGRAM MODULE [--bench].
+$(B)/tests/cuda_%: $(B)/tests/cuda_%.o
+	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ -ldl -lm -o $@
+
+gpu-test:
+	@tools/deps.sh test
+	@$(MAKE) $(AGAIN) all cuda $(B)/tests/cuda_backend
+	$(B)/tests/cuda_product $(B)/libhalftone-cuda.so
+	$(B)/tests/cuda_kernels $(B)/libhalftone-cuda.so
+	LD_LIBRARY_PATH=$(B) $(B)/tests/cuda_backend
+
+gpu-bench:
+	@tools/deps.sh
+	@$(MAKE) $(AGAIN) all cuda
+	$(B)/tests/cuda_product $(B)/libhalftone-cuda.so --bench
+	$(B)/tests/cuda_kernels $(B)/libhalftone-cuda.so --bench
+	$(B)/halftone bench models/cifar10-w4a8 --backend cuda --batch 1,16,256
 
 # The tests that count allocations or make them fail.
 $(B)/tests/test_safetensors_files $(B)/tests/test_session: \
@@ -196,6 +239,6 @@ uninstall:
 clean:
 	rm -rf build out
 
-.PHONY: all always benches tests fuzzers demo test run-tests asan valgrind fuzz bench format lint install uninstall clean
+.PHONY: cuda gpu-test gpu-bench all always benches tests fuzzers demo test run-tests asan valgrind fuzz bench format lint install uninstall clean
 .SECONDARY:
 -include $(shell find $(B) -name '*.d' 2>/dev/null)

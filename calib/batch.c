@@ -24,7 +24,7 @@ static ht_status measure(const ht_model *model, int64_t n, const ht_session_opti
     ht_graph_set_layers(g, extras->layers ? extras->layers : &model->layers);
     ht_status status = ht_graph_finish(g, !extras->unfused);
     if (!status)
-        status = ht_plan_make(g, 1, arena, &plan);
+        status = ht_plan_make(g, 1, NULL, arena, &plan);
     *bytes = (double)plan.kept_bytes + (double)plan.work_bytes;
     ht_arena_free(arena);
     return status;

@@ -92,7 +92,7 @@ static ht_status upload_layers(const gatherer *a)
 static ht_status check_size(gatherer *a)
 {
     ht_plan plan;
-    ht_status status = ht_plan_make(a->graph, a->options->images, a->arena, &plan);
+    ht_status status = ht_plan_make(a->graph, a->options->images, NULL, a->arena, &plan);
     if (!status && plan.kept_bytes + plan.work_bytes > MOST_BYTES)
         status = ht_fail(HT_ERR_UNSUPPORTED, "gradients of the whole model take %zu bytes",
                          plan.kept_bytes + plan.work_bytes);
@@ -189,8 +189,10 @@ ht_status ht_output_moments_gather(ht_arena *arena, ht_model *model, const ht_ca
     ht_calibration some;
     gatherer a = {.arena = arena, .calibration = &some, .options = options};
     ht_session *shape = NULL, *session = NULL;
-    ht_session_options how = {
-        .batch = options->images, .threads = options->threads, .tokens = calibration->contexts.tokens};
+    ht_session_options how = {.backend = "cpu",
+                              .batch = options->images,
+                              .threads = options->threads,
+                              .tokens = calibration->contexts.tokens};
     for (int i = 0; i < products->n; i++)
         moments[i] = NULL;
     ht_status status = ht_calibration_first(arena, calibration, options->images, &some);

@@ -15,7 +15,7 @@ extern const command sample_command, predict_command, calibrate_command, quantiz
 /* What runs a model. */
 typedef struct run_settings {
     int64_t threads;
-    const char *backend, *isa;
+    const char *backend, *isa, *dtype;
 } run_settings;
 
 /* The rows of a table whose settings have a member `run`. */
@@ -24,9 +24,11 @@ typedef struct run_settings {
     {.name = "threads", .argument = "N", .type = OPTION_INT, .at = offsetof(settings, run.threads), .max = 1024,        \
      .initial = "0", .help = "threads; 0: all processors; same result with any"},                                      \
     {.name = "backend", .argument = "NAME", .type = OPTION_CHOICE, .at = offsetof(settings, run.backend),              \
-     .choices = "cpu|auto", .initial = "auto", .help = "where to run"},                                                \
+     .choices = "cpu|cuda|auto", .initial = "auto", .help = "where to run"},                                                \
     {.name = "isa", .argument = "NAME", .type = OPTION_CHOICE, .at = offsetof(settings, run.isa),                      \
-     .choices = "scalar|avx2|avx512|avx512vnni|amx", .help = "the most that CPU kernels may use; same result with any"}
+     .choices = "scalar|avx2|avx512|avx512vnni|amx", .help = "the most that CPU kernels may use; same result with any"},  \
+    {.name = "dtype", .argument = "NAME", .type = OPTION_CHOICE, .at = offsetof(settings, run.dtype),                  \
+     .choices = "float16|float32", .initial = "float16", .help = "what a GPU keeps activations in"}
 /* clang-format on */
 
 ht_session_options run_session_options(const run_settings *run);

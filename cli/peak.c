@@ -86,9 +86,10 @@ __attribute__((target("amx-tile,amx-int8"))) static float loop_amx(int64_t round
 
 #define AVX2_STEP(x, a, b) _mm256_add_epi32(_mm256_madd_epi16(x, b), x)
 #define FIRST_OF_8(x)      _mm256_extract_epi32(x, 0)
+#define FIRST_OF_16(x)     _mm_cvtsi128_si32(_mm512_castsi512_si128(x))
 
 LOOP(loop_avx512vnni, "avx512f,avx512vnni", __m512i, _mm512_set1_epi32, _mm512_set1_epi8(3), _mm512_set1_epi8(-2),
-     _mm512_dpbusd_epi32, _mm512_add_epi32, _mm512_reduce_add_epi32)
+     _mm512_dpbusd_epi32, _mm512_add_epi32, FIRST_OF_16)
 LOOP(loop_integers_avx2, "avx2", __m256i, _mm256_set1_epi32, _mm256_set1_epi16(3), _mm256_set1_epi16(-2), AVX2_STEP,
      _mm256_add_epi32, FIRST_OF_8)
 

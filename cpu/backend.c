@@ -158,7 +158,7 @@ static int batch_of(const ht_graph *g)
  * each is written and read a few times. */
 static ht_status plan_memory(ht_program *p)
 {
-    ht_status status = ht_plan_make(p->graph, 1, p->arena, &p->plan);
+    ht_status status = ht_plan_make(p->graph, 1, NULL, p->arena, &p->plan);
     int batch = batch_of(p->graph), most = batch / p->threads;
     bool apart = most > 0;
     for (int i = 0; !status && i < ht_graph_ops(p->graph); i++)
@@ -168,7 +168,7 @@ static ht_status plan_memory(ht_program *p)
     size_t wanted = p->packed_bytes / (4 * p->plan.work_bytes + 1) + 1;
     p->walkers = apart ? p->threads : 1;
     p->at_once = !apart ? batch : wanted < (size_t)most ? (int)wanted : most;
-    return ht_plan_make(p->graph, p->at_once, p->arena, &p->plan);
+    return ht_plan_make(p->graph, p->at_once, NULL, p->arena, &p->plan);
 }
 
 static ht_status take_memory(ht_program *p)

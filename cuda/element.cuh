@@ -43,8 +43,8 @@ __device__ __forceinline__ void ht_store(const ht_cuda_tensor &t, const ht_cuda_
         ((float *)t.data)[i] = v;
     else {
         float2 scale = ht_scale_of(c.scale, m, rows_per_image);
-        ((uint8_t *)t.data)[i] = t.dtype == HT_CUDA_U8 ? ht_code_of(v, __frcp_rn(scale.x), scale.y, c.levels)
-                                                       : ht_e4m3_of(v / scale.x);
+        ((uint8_t *)t.data)[i] =
+            t.dtype == HT_CUDA_U8 ? ht_code_of(v, __frcp_rn(scale.x), scale.y, c.levels) : ht_e4m3_of(v / scale.x);
     }
 }
 

@@ -3,7 +3,8 @@
  *
  * The module knows no graph, no model and no file: everything it gets is plain numbers and device addresses in one
  * struct per kernel.  It links nothing of libhalftone and prints nothing.  All functions may be called from one thread
- * at a time.  Kernels run in the order of their launches, on the module's one stream; those of a device that was opened.
+ * at a time.  Kernels run in the order of their launches, on the module's one stream; those of a device that was
+ * opened.
  *
  * Activations are rows of channels, as in cpu/window.h.  A tensor says what its elements are; kernels that are hot take
  * only some of these and say so (HT_CUDA_REFUSED): the caller asks before it launches.  Reductions have an order that
@@ -91,24 +92,24 @@ typedef struct ht_cuda_window {
 
 typedef struct ht_cuda_product {
     ht_cuda_window window;
-    ht_cuda_tensor x, x2;        /* of the same dtype */
-    ht_cuda_scales x_scale[2];   /* of U8 and E4M3: those of X and X2 */
+    ht_cuda_tensor x, x2;      /* of the same dtype */
+    ht_cuda_scales x_scale[2]; /* of U8 and E4M3: those of X and X2 */
     ht_cuda_weights format;
-    const void *weights;         /* as module->product_pack laid them out; device memory */
-    const float *weight_scales;  /* [segments][cols_padded]: scale of a weight, by segment; not of F32, F16 */
-    const int32_t *weight_sums;  /* [segments][cols_padded]: sum of a segment's whole weights; S8, S4 */
-    int parts;                   /* of U8 and E4M3: 2 if X and X2 have segments of their own, 1 if all is one part */
-    int block;                   /* k of a segment in weights' scales: 16, 32, 64 or 128, which divides c[0] and c[1], so
-                                    that segments go on by input, tap and channel; 0: a part is one segment */
-    signed char values[16];      /* S4: whole weights; F4: e4m3 codes */
-    const float *bias;           /* [cols] or NULL */
+    const void *weights;        /* as module->product_pack laid them out; device memory */
+    const float *weight_scales; /* [segments][cols_padded]: scale of a weight, by segment; not of F32, F16 */
+    const int32_t *weight_sums; /* [segments][cols_padded]: sum of a segment's whole weights; S8, S4 */
+    int parts;                  /* of U8 and E4M3: 2 if X and X2 have segments of their own, 1 if all is one part */
+    int block;                  /* k of a segment in weights' scales: 16, 32, 64 or 128, which divides c[0] and c[1], so
+                                   that segments go on by input, tap and channel; 0: a part is one segment */
+    signed char values[16];     /* S4: whole weights; F4: e4m3 codes */
+    const float *bias;          /* [cols] or NULL */
     ht_cuda_rows row;
-    ht_cuda_tensor residual;     /* [rows][cols], F32 or F16 */
+    ht_cuda_tensor residual; /* [rows][cols], F32 or F16 */
     float scale;
     int relu;
-    ht_cuda_tensor out;          /* [rows][cols] */
-    ht_cuda_codes codes;         /* where out is U8 or E4M3 */
-    void *workspace;             /* of module->product_workspace bytes, shared by all launches */
+    ht_cuda_tensor out;  /* [rows][cols] */
+    ht_cuda_codes codes; /* where out is U8 or E4M3 */
+    void *workspace;     /* of module->product_workspace bytes, shared by all launches */
 } ht_cuda_product;
 
 /* How weights of a product must be prepared by the host before product_pack. */
@@ -253,10 +254,10 @@ typedef struct ht_cuda_module {
 
     void *(*alloc)(size_t bytes); /* NULL: an error.  Zeroed */
     void (*free)(void *memory);
-    int (*upload)(void *to, const void *from, size_t bytes); /* returns when `from` may be changed */
+    int (*upload)(void *to, const void *from, size_t bytes);   /* returns when `from` may be changed */
     int (*download)(void *to, const void *from, size_t bytes); /* after everything launched before is done */
-    int (*copy)(void *to, const void *from, size_t bytes);   /* on the stream */
-    int (*finish)(void);                                      /* wait for everything; an error that kernels had */
+    int (*copy)(void *to, const void *from, size_t bytes);     /* on the stream */
+    int (*finish)(void);                                       /* wait for everything; an error that kernels had */
 
     int (*record)(void); /* launches from here on are captured instead of run */
     int (*recorded)(ht_cuda_recording **recording);
@@ -264,8 +265,8 @@ typedef struct ht_cuda_module {
     void (*forget)(ht_cuda_recording *recording);
 
     /* Time of what lies between: milliseconds, the stream's own clock.  Not while recording. */
-    int (*mark)(int which);                       /* 0 .. 1 */
-    int (*elapsed)(float *milliseconds);          /* from mark 0 to mark 1; waits */
+    int (*mark)(int which);              /* 0 .. 1 */
+    int (*elapsed)(float *milliseconds); /* from mark 0 to mark 1; waits */
 
     /* Product weights: how they must be laid out, and laying them out (host memory to host memory).
      * `from` is [cols][k_stored] in the order above, of F32: float, F16: half bits, S8: int8, E4M3: codes, a byte each;

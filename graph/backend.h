@@ -19,6 +19,7 @@ typedef struct ht_program ht_program;
 typedef struct ht_backend_options {
     int threads;
     const char *isa; /* the most that may be used, NULL: all */
+    bool half;       /* a GPU: activations in float16 */
     bool profile;
 } ht_backend_options;
 

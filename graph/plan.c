@@ -22,13 +22,14 @@ static const ht_value *source(const ht_value *v)
     return v;
 }
 
-static bool bytes_of(const ht_value *v, size_t *bytes)
+static bool bytes_of(const ht_value *v, const unsigned char *widths, size_t *bytes)
 {
-    return ht_mul_size((size_t)ht_value_count(v), v->dtype == HT_U8 ? 1 : sizeof(float), bytes) &&
+    size_t width = widths ? widths[v->id] : v->dtype == HT_U8 ? 1 : sizeof(float);
+    return ht_mul_size((size_t)ht_value_count(v), width, bytes) &&
            ht_add_size(*bytes, HT_PLAN_ALIGN - 1, bytes) && (*bytes = *bytes / HT_PLAN_ALIGN * HT_PLAN_ALIGN, true);
 }
 
-static bool find_spans(const ht_graph *g, span *spans)
+static bool find_spans(const ht_graph *g, const unsigned char *widths, span *spans)
 {
     for (int i = 0; i < ht_graph_ops(g); i++) {
         const ht_op *op = ht_graph_op(g, i);
@@ -37,7 +38,7 @@ static bool find_spans(const ht_graph *g, span *spans)
         if (!ht_op_is_view(op))
             *out = (span){.value = op->out, .stage = stage, .first = i, .last = i};
         out->crosses |= op->out->tapped;
-        if (!ht_op_is_view(op) && !bytes_of(op->out, &out->bytes))
+        if (!ht_op_is_view(op) && !bytes_of(op->out, widths, &out->bytes))
             return false;
         for (int j = 0; j < HT_INPUTS; j++) {
             if (!op->in[j] || op->in[j]->data)
@@ -45,7 +46,7 @@ static bool find_spans(const ht_graph *g, span *spans)
             span *in = &spans[source(op->in[j])->id];
             if (!in->value) { /* a graph input */
                 *in = (span){.value = source(op->in[j]), .crosses = true, .stage = HT_STAGE_STEP};
-                if (!bytes_of(in->value, &in->bytes))
+                if (!bytes_of(in->value, widths, &in->bytes))
                     return false;
             }
             in->last = i;
@@ -109,7 +110,7 @@ static void place_work(span **work, int n, span **placed, ht_plan *plan)
     }
 }
 
-ht_status ht_plan_make(const ht_graph *g, int images, ht_arena *arena, ht_plan *plan)
+ht_status ht_plan_make(const ht_graph *g, int images, const unsigned char *widths, ht_arena *arena, ht_plan *plan)
 {
     size_t n = (size_t)ht_graph_values(g);
     span *spans = ht_alloc_array(arena, n + 1, sizeof *spans);
@@ -118,7 +119,7 @@ ht_status ht_plan_make(const ht_graph *g, int images, ht_arena *arena, ht_plan *
     *plan = (ht_plan){.places = ht_alloc_array(arena, n + 1, sizeof *plan->places)};
     if (!spans || !work || !placed || !plan->places)
         return HT_ERR_MEMORY;
-    if (!find_spans(g, spans))
+    if (!find_spans(g, widths, spans))
         return ht_fail(HT_ERR_MEMORY, "the values of the graph are larger than memory can be");
     for (size_t i = 0; i < n; i++) {
         span *s = &spans[i];

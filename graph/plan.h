@@ -23,9 +23,9 @@ typedef struct ht_plan {
     size_t kept_bytes, row_bytes, work_bytes;
 } ht_plan;
 
-/* Place every value of a finished graph, four bytes an element (codes: one), each aligned to HT_PLAN_ALIGN.  Values of
- * the work area share memory when no operation needs both; there is room for `images` images in it, whatever the batch
+/* Place every value of a finished graph, each aligned to HT_PLAN_ALIGN.  widths: bytes an element by value id, that of a
+ * view being its source's; NULL: four, of codes one.  Values of the work area share memory when no operation needs both; there is room for `images` images in it, whatever the batch
  * of the graph, and for the batch if that is 0.  The plan lives in the arena. */
-ht_status ht_plan_make(const ht_graph *g, int images, ht_arena *arena, ht_plan *plan);
+ht_status ht_plan_make(const ht_graph *g, int images, const unsigned char *widths, ht_arena *arena, ht_plan *plan);
 
 #endif

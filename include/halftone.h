@@ -140,14 +140,17 @@ void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info);
 typedef struct ht_session ht_session;
 
 typedef struct ht_session_options {
-    int batch;           /* images evaluated at once, at most; 0 means 1 */
-    int height, width;   /* of the sample; 0 means the model's own */
-    int tokens;          /* of encoder_hidden_states; 0 means 77 */
-    int threads;         /* 0: the processors this process may use */
-    const char *backend; /* "cpu", "auto"; NULL means auto */
-    const char *isa; /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
-                        the machine has.  Same results. */
-    int profile;     /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
+    int batch;         /* images evaluated at once, at most; 0 means 1 */
+    int height, width; /* of the sample; 0 means the model's own */
+    int tokens;        /* of encoder_hidden_states; 0 means 77 */
+    int threads;       /* 0: the processors this process may use */
+    const char
+        *backend; /* "cpu", "cuda", "auto"; NULL means auto: a GPU if there is one that can be used, else the CPU */
+    const char *dtype; /* what a GPU keeps activations in between: "float16", "float32"; NULL means float16.  Sums are
+                          float32 or exact with both.  The CPU does not ask. */
+    const char *isa;   /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
+                          the machine has.  Same results. */
+    int profile;       /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
 } ht_session_options;
 
 /* Compile a model.  Weights are packed and the memory of activations is taken here.  ht_predict and ht_sample take what

@@ -2,6 +2,7 @@
  * matters. */
 #include "sampler/coding.h"
 
+#include "sampler/backends.h"
 #include "sampler/session_private.h"
 
 struct ht_coding {
@@ -58,11 +59,9 @@ ht_status ht_coding_open(ht_model *model, ht_direction direction, const ht_sessi
     ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
     ht_status status = check_options(model, o);
     if (!status)
-        status = ht_find_backend(o->backend, &c->backend);
-    if (!status)
         status = build(c, model, direction, o);
     if (!status)
-        status = c->backend->compile(c->graph, &backend, &c->program);
+        status = ht_compile(o->backend, c->graph, &backend, &c->backend, &c->program);
     if (!status)
         status = c->backend->run(c->program, HT_STAGE_ONCE, c->batch, NULL);
     if (status)

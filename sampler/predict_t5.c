@@ -1,5 +1,6 @@
 /* predict_t5.c - one evaluation of a T5 encoder on the ids of a file: `input_ids` [n,tokens] and, if it is there,
  * `attention_mask` of the same shape -> `last_hidden_state`. */
+#include "sampler/backends.h"
 #include "sampler/predict_private.h"
 #include "sampler/session_private.h"
 #include "sampler/text_t5.h"

@@ -5,6 +5,7 @@
 
 #include "core/json.h"
 #include "core/safetensors.h"
+#include "sampler/backends.h"
 #include "sampler/predict_private.h"
 #include "sampler/session_private.h"
 #include "text/clip.h"

@@ -3,27 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu/backend.h"
+#include "sampler/backends.h"
 #include "sampler/session_private.h"
-
-static const ht_backend *const backends[] = {&ht_cpu_backend};
-
-ht_status ht_find_backend(const char *name, const ht_backend **backend)
-{
-    *backend = backends[0];
-    if (!name || !strcmp(name, "auto"))
-        return HT_OK;
-    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
-        if (!strcmp(backends[i]->name, name)) {
-            *backend = backends[i];
-            return HT_OK;
-        }
-    char known[256] = "";
-    size_t used = 0;
-    for (size_t i = 0; i < sizeof backends / sizeof *backends && used < sizeof known; i++)
-        used += (size_t)snprintf(known + used, sizeof known - used, "%s, ", backends[i]->name);
-    return ht_fail(HT_ERR_ARGUMENT, "no backend is called \"%s\"; there are %sauto", name, known);
-}
 
 static ht_status check_size(const char *what, int value, int own, int multiple, int *out)
 {
@@ -43,7 +24,7 @@ static ht_status check_options(ht_session *s, const ht_session_options *o)
     if (!s->model->family)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: is an autoencoder, %s; a denoiser is wanted", s->model->path,
                        s->model->class_name);
-    ht_status status = ht_find_backend(o->backend, &s->backend);
+    ht_status status = HT_OK;
     s->batch = o->batch ? o->batch : 1;
     if (!status && (s->batch < 1 || s->batch > 65536))
         status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
@@ -128,7 +109,9 @@ ht_status ht_session_open_with(ht_model *model, const ht_session_options *option
     }
     *s = (ht_session){.arena = arena, .model = model};
     ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
-    status = check_options(s, o);
+    status = ht_find_half(o->dtype, &backend.half);
+    if (!status)
+        status = check_options(s, o);
     if (!status && extras->depth && (extras->branch < 0 || extras->branch >= model->info.branches))
         status = model->info.branches ? ht_fail(HT_ERR_ARGUMENT, "%s: has branches 0 to %d to cache at, not %d",
                                                 model->path, model->info.branches - 1, extras->branch)
@@ -137,7 +120,7 @@ ht_status ht_session_open_with(ht_model *model, const ht_session_options *option
     if (!status)
         status = build_graph(s, extras);
     if (!status)
-        status = s->backend->compile(s->graph, &backend, &s->program);
+        status = ht_compile(o->backend, s->graph, &backend, &s->backend, &s->program);
     if (!status)
         status = allocate(s);
     if (!status)

@@ -30,7 +30,4 @@ struct ht_session {
 /* Fill in s->descriptions. */
 ht_status ht_session_describe(ht_session *s);
 
-/* NULL and "auto": the first there is. */
-ht_status ht_find_backend(const char *name, const ht_backend **backend);
-
 #endif

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/json.h"
+#include "sampler/backends.h"
 #include "sampler/model.h"
 #include "sampler/session_private.h"
 #include "text/t5_tokenizer.h"

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/json.h"
+#include "sampler/backends.h"
 #include "sampler/session_private.h"
 #include "sampler/text_t5.h"
 #include "text/clip.h"

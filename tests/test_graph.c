@@ -160,7 +160,7 @@ static int last_use(const ht_graph *g, const ht_value *v)
 static void check_plan(const ht_graph *g)
 {
     ht_plan plan;
-    assert_int_equal(ht_plan_make(g, 0, arena, &plan), HT_OK);
+    assert_int_equal(ht_plan_make(g, 0, NULL, arena, &plan), HT_OK);
     for (int i = 0; i < ht_graph_ops(g); i++)
         for (int j = i + 1; j < ht_graph_ops(g); j++) {
             const ht_op *a = ht_graph_op(g, i), *b = ht_graph_op(g, j);
@@ -192,7 +192,7 @@ static void the_plan_is_smaller_than_the_sum_of_its_values(void **state)
     size_t sum = 0;
     for (int i = 0; i < ht_graph_ops(g); i++)
         sum += bytes_of(ht_graph_op(g, i)->out);
-    assert_int_equal(ht_plan_make(g, 0, arena, &plan), HT_OK);
+    assert_int_equal(ht_plan_make(g, 0, NULL, arena, &plan), HT_OK);
     assert_true(plan.work_bytes < sum / 2);
 }
 

@@ -1,0 +1,283 @@
+/* backend.c - compiling a graph for a GPU and running its stages.
+ *
+ * Weights go to the device once, in the order that kernels want; memory is planned as on the CPU, with the widths that
+ * values have there.  The first run of a stage for a number of images is recorded, and from then on a run is one launch
+ * of what was recorded: addresses never change, for the row of the table of timesteps is copied to where it is read. */
+#include "cuda/backend.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "cuda/program.h"
+
+/* ---- compiling ---- */
+
+static ht_status list_stages(ht_program *p)
+{
+    int n = ht_graph_ops(p->graph);
+    p->steps = ht_alloc_array(p->arena, (size_t)n + 1, sizeof *p->steps);
+    if (!p->steps)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < HT_STAGES; i++)
+        if (!(p->stages[i].steps = ht_alloc_array(p->arena, (size_t)n + 1, sizeof(int))))
+            return HT_ERR_MEMORY;
+    for (int i = 0; i < n; i++) {
+        const ht_op *op = ht_graph_op(p->graph, i);
+        ht_cuda_stage *stage = &p->stages[ht_stage_of(op->out->deps)];
+        p->steps[i].op = op;
+        if (!ht_op_is_view(op))
+            stage->steps[stage->length++] = i;
+    }
+    return HT_OK;
+}
+
+static ht_status prepare(ht_program *p)
+{
+    ht_status status = HT_OK;
+    for (int i = 0; !status && i < ht_graph_ops(p->graph); i++)
+        status = ht_cuda_prepare(p, &p->steps[i]);
+    return status;
+}
+
+static int batch_of(const ht_graph *g)
+{
+    for (int i = 0; i < ht_graph_values(g); i++)
+        if (ht_graph_value(g, i)->batched)
+            return (int)ht_graph_value(g, i)->shape[0];
+    return 1;
+}
+
+static ht_status take_memory(ht_program *p)
+{
+    int batch = batch_of(p->graph);
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        size_t bytes = ht_op_is_view(p->steps[i].op) ? 0 : ht_cuda_workspace(p, &p->steps[i], batch);
+        p->workspace_bytes = bytes > p->workspace_bytes ? bytes : p->workspace_bytes;
+    }
+    for (int i = 0; i < ht_graph_values(p->graph); i++) {
+        const ht_value *v = ht_graph_value(p->graph, i);
+        size_t bytes =
+            v->tapped && !v->data && p->dtypes[i] == HT_CUDA_F16 ? (size_t)ht_value_count(v) * sizeof(float) : 0;
+        p->staging_bytes = bytes > p->staging_bytes ? bytes : p->staging_bytes;
+    }
+    const ht_cuda_module *m = p->module;
+    if (!(p->kept = m->alloc(p->plan.kept_bytes)) || !(p->work = m->alloc(p->plan.work_bytes)) ||
+        !(p->row = m->alloc(p->plan.row_bytes)) || !(p->workspace = m->alloc(p->workspace_bytes)) ||
+        !(p->staging = m->alloc(p->staging_bytes)))
+        return ht_cuda_fail(m, "the GPU's memory for activations");
+    return HT_OK;
+}
+
+static void cuda_close(ht_program *p)
+{
+    if (!p)
+        return;
+    const ht_cuda_module *m = p->module;
+    for (int i = 0; m && i < HT_STAGES; i++)
+        for (int j = 0; j < HT_CUDA_RECORDINGS; j++)
+            m->forget(p->stages[i].recording[j]);
+    for (int i = 0; i < p->n_owned; i++)
+        m->free(p->owned[i]);
+    void *areas[] = {p->kept, p->work, p->row, p->workspace, p->staging};
+    for (size_t i = 0; m && i < sizeof areas / sizeof *areas; i++)
+        m->free(areas[i]);
+    ht_cuda_close(m);
+    ht_arena_free(p->arena);
+}
+
+static ht_status cuda_compile(const ht_graph *g, const ht_backend_options *options, ht_program **program)
+{
+    ht_arena *arena = ht_arena_create();
+    ht_program *p = arena ? ht_alloc(arena, sizeof *p) : NULL;
+    if (!p) {
+        ht_arena_free(arena);
+        return HT_ERR_MEMORY;
+    }
+    *p = (ht_program){.arena = arena, .graph = g, .half = options->half, .profile = options->profile};
+    ht_status status = ht_cuda_open(&p->module, &p->device);
+    if (!status && !(p->isa = ht_sprintf(arena, "%s, %s", p->device.name, p->half ? "float16" : "float32")))
+        status = HT_ERR_MEMORY;
+    if (!status)
+        status = ht_cuda_choose_dtypes(p);
+    if (!status)
+        status = ht_plan_make(g, 0, p->widths, arena, &p->plan);
+    if (!status)
+        status = list_stages(p);
+    if (!status)
+        status = prepare(p);
+    if (!status)
+        status = take_memory(p);
+    for (int i = 0; !status && i < ht_graph_ops(g); i++) {
+        ht_cuda_step *s = &p->steps[i];
+        if (!ht_op_is_product(s->op))
+            continue;
+        ht_cuda_product q = ht_cuda_product_of(p, s, batch_of(g));
+        s->kernel = p->module->product_name(&q);
+    }
+    if (status)
+        cuda_close(p);
+    else
+        *program = p;
+    return status;
+}
+
+static void cuda_info(const ht_program *p, ht_program_info *info)
+{
+    *info = (ht_program_info){.isa = p->isa,
+                              .threads = 1,
+                              .activation_bytes = (int64_t)(p->plan.kept_bytes + p->plan.work_bytes +
+                                                            p->plan.row_bytes + p->workspace_bytes + p->staging_bytes),
+                              .packed_bytes = (int64_t)p->weight_bytes};
+}
+
+static size_t cuda_row_bytes(const ht_program *p)
+{
+    return p->plan.row_bytes;
+}
+
+static void *cuda_alloc(ht_program *p, size_t bytes)
+{
+    void *memory = p->module->alloc(bytes);
+    if (!memory)
+        ht_cuda_fail(p->module, "the GPU's memory for a table of timesteps");
+    return memory;
+}
+
+static void cuda_free(ht_program *p, void *memory)
+{
+    p->module->free(memory);
+}
+
+/* ---- values in and out ---- */
+
+static ht_status cuda_upload(ht_program *p, const ht_value *input, const float *data, int n)
+{
+    if (p->plan.places[input->id].area != HT_AREA_KEPT) /* an input that nothing reads has no place */
+        return HT_OK;
+    void *to = ht_cuda_tensor_of(p, input).data;
+    return p->module->upload(to, data, (size_t)ht_cuda_count(input, n) * sizeof *data)
+               ? ht_cuda_fail(p->module, "copying to the GPU")
+               : HT_OK;
+}
+
+static ht_status cuda_download(ht_program *p, const ht_value *value, float *data, int n)
+{
+    const ht_cuda_module *m = p->module;
+    ht_cuda_tensor from = ht_cuda_tensor_of(p, value);
+    int64_t count = ht_cuda_count(value, n);
+    int status = 0;
+    if (from.dtype == HT_CUDA_F16) {
+        ht_cuda_map convert = {.kind = HT_CUDA_COPY,
+                               .rows = count,
+                               .rows_per_image = count,
+                               .channels = 1,
+                               .x = from,
+                               .out = {p->staging, HT_CUDA_F32}};
+        status = m->map(&convert);
+        from = convert.out;
+    }
+    if (!status)
+        status = m->download(data, from.data, (size_t)count * (from.dtype == HT_CUDA_F32 ? sizeof *data : 1));
+    return status ? ht_cuda_fail(m, "copying from the GPU") : HT_OK;
+}
+
+/* ---- running ---- */
+
+static ht_status launch_failed(const ht_program *p, const ht_cuda_step *s, int status)
+{
+    if (status == HT_CUDA_REFUSED)
+        return ht_fail(HT_ERR_UNSUPPORTED, "there is no CUDA kernel for this %s (%s)", ht_op_kind_name(s->op->kind),
+                       s->op->out->name);
+    return ht_cuda_fail(p->module, ht_op_kind_name(s->op->kind));
+}
+
+static ht_status launch_all(ht_program *p, const ht_cuda_stage *stage, int n)
+{
+    for (int i = 0; i < stage->length; i++) {
+        ht_cuda_step *s = &p->steps[stage->steps[i]];
+        float milliseconds = 0;
+        int status = p->profile ? p->module->mark(0) : 0;
+        if (!status)
+            status = ht_cuda_launch(p, s, n);
+        if (!status && p->profile && !(status = p->module->mark(1)))
+            status = p->module->elapsed(&milliseconds);
+        if (status)
+            return launch_failed(p, s, status);
+        s->seconds += 1e-3 * (double)milliseconds;
+    }
+    return HT_OK;
+}
+
+static ht_status record(ht_program *p, ht_cuda_stage *stage, int n, ht_cuda_recording **recording)
+{
+    const ht_cuda_module *m = p->module;
+    int at = stage->next;
+    if (m->record())
+        return ht_cuda_fail(m, "recording");
+    ht_status status = launch_all(p, stage, n);
+    if (m->recorded(recording))
+        status = status ? status : ht_cuda_fail(m, "recording");
+    if (status)
+        return status;
+    m->forget(stage->recording[at]);
+    stage->recording[at] = *recording;
+    stage->n[at] = n;
+    stage->next = (at + 1) % HT_CUDA_RECORDINGS;
+    return HT_OK;
+}
+
+static ht_status run_stage(ht_program *p, ht_stage which, int n)
+{
+    ht_cuda_stage *stage = &p->stages[which];
+    if (p->profile || which == HT_STAGE_ONCE)
+        return launch_all(p, stage, n);
+    ht_cuda_recording *recording = NULL;
+    for (int i = 0; !recording && i < HT_CUDA_RECORDINGS; i++)
+        if (stage->recording[i] && stage->n[i] == n)
+            recording = stage->recording[i];
+    ht_status status = recording ? HT_OK : record(p, stage, n, &recording);
+    if (!status && p->module->replay(recording))
+        status = ht_cuda_fail(p->module, ht_stage_name(which));
+    return status;
+}
+
+static ht_status cuda_run(ht_program *p, ht_stage which, int n, void *row)
+{
+    const ht_cuda_module *m = p->module;
+    size_t bytes = p->plan.row_bytes;
+    ht_cuda_stage *stage = &p->stages[which];
+    if (!stage->length)
+        return HT_OK;
+    for (int i = 0; i < stage->length; i++)
+        p->steps[stage->steps[i]].runs++;
+    bool reads = row && bytes && (which == HT_STAGE_T_COND || which == HT_STAGE_STEP);
+    if (reads && m->copy(p->row, row, bytes))
+        return ht_cuda_fail(m, "the row of a timestep");
+    ht_status status = run_stage(p, which, n);
+    if (!status && which == HT_STAGE_T && row && bytes && m->copy(row, p->row, bytes))
+        status = ht_cuda_fail(m, "the row of a timestep");
+    return status;
+}
+
+static void cuda_op(const ht_program *p, int i, const char **kernel, const char **refused, double *seconds,
+                    int64_t *runs)
+{
+    *kernel = p->steps[i].kernel;
+    *refused = "";
+    *seconds = p->steps[i].seconds;
+    *runs = p->steps[i].runs;
+}
+
+const ht_backend ht_cuda_backend = {
+    .name = "cuda",
+    .compile = cuda_compile,
+    .close = cuda_close,
+    .info = cuda_info,
+    .row_bytes = cuda_row_bytes,
+    .upload = cuda_upload,
+    .download = cuda_download,
+    .run = cuda_run,
+    .alloc = cuda_alloc,
+    .free = cuda_free,
+    .op = cuda_op,
+};

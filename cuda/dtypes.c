@@ -1,0 +1,96 @@
+/* dtypes.c - what every value of a graph is on the device.
+ *
+ * float16 is for what is made anew in each step, and for a prompt's keys and values.  float32 stays what comes in and
+ * goes out, what depends on the timestep (it is a row of a table), scales, and rows that kernels add in float32.
+ * Inputs rounded to FP8 for layers that can multiply it are kept as the codes themselves. */
+#include <string.h>
+
+#include "cuda/program.h"
+
+static bool is_e4m3(const ht_format *f)
+{
+    return f && f->grid.exponent_bits == 4 && f->grid.mantissa_bits == 3;
+}
+
+/* A layer whose product the device can make of FP8 codes: weights in E4M3, or in 4 bits, whose values all are E4M3's.
+ */
+static bool multiplies_e4m3(const ht_op *op, int slot)
+{
+    return op->layer && (slot == HT_IN_X || slot == HT_IN_X2) && op->layer->mode != HT_INPUT_FLOAT &&
+           is_e4m3(&op->layer->input) && (is_e4m3(&op->layer->format) || op->layer->format.grid.bits == 4) &&
+           op->in[HT_IN_SCALE];
+}
+
+static const ht_value *source(const ht_value *v)
+{
+    while (v->producer && ht_op_is_view(v->producer))
+        v = v->producer->in[HT_IN_X];
+    return v;
+}
+
+/* Inputs that kernels read in float32 only. */
+static bool wants_floats(const ht_op *op, int slot)
+{
+    switch (slot) {
+    case HT_IN_ROW:
+    case HT_IN_SCALE:
+    case HT_IN_SCALE2:
+    case HT_IN_OUT_SCALE:
+        return true;
+    case HT_IN_RESIDUAL:
+        return op->kind == HT_OP_modulate || op->kind == HT_OP_scale_shift;
+    case HT_IN_X:
+        return op->kind == HT_OP_input_scale || op->kind == HT_OP_timestep_embedding;
+    case HT_IN_X2:
+        return op->kind == HT_OP_pick;
+    default:
+        return false;
+    }
+}
+
+static ht_cuda_dtype by_itself(const ht_program *p, const ht_value *v)
+{
+    ht_stage stage = ht_stage_of(v->deps);
+    if (v->dtype == HT_U8)
+        return HT_CUDA_U8;
+    if (!v->producer || v == ht_graph_output(p->graph) || v->producer->kind == HT_OP_input_scale ||
+        v->producer->kind == HT_OP_input_range)
+        return HT_CUDA_F32;
+    return p->half && (stage == HT_STAGE_STEP || stage == HT_STAGE_COND) ? HT_CUDA_F16 : HT_CUDA_F32;
+}
+
+ht_status ht_cuda_choose_dtypes(ht_program *p)
+{
+    size_t n = (size_t)ht_graph_values(p->graph) + 1;
+    bool *other = ht_alloc_array(p->arena, n, sizeof *other); /* read by something that takes no FP8 codes */
+    p->dtypes = ht_alloc_array(p->arena, n, sizeof *p->dtypes);
+    p->widths = ht_alloc_array(p->arena, n, 1);
+    if (!other || !p->dtypes || !p->widths)
+        return HT_ERR_MEMORY;
+    for (int i = 0; i < ht_graph_values(p->graph); i++)
+        if (!ht_graph_value(p->graph, i)->data)
+            p->dtypes[i] = by_itself(p, ht_graph_value(p->graph, i));
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        const ht_op *op = ht_graph_op(p->graph, i);
+        for (int j = 0; j < HT_INPUTS; j++) {
+            if (!op->in[j] || op->in[j]->data)
+                continue;
+            int id = source(op->in[j])->id;
+            if (wants_floats(op, j))
+                p->dtypes[id] = HT_CUDA_F32;
+            other[id] |= !ht_op_is_view(op) && !multiplies_e4m3(op, j);
+        }
+        other[source(op->out)->id] |= op->out->tapped;
+    }
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        const ht_op *op = ht_graph_op(p->graph, i);
+        if (p->half && op->kind == HT_OP_quantize && op->out->dtype != HT_U8 && is_e4m3(op->attrs.codes) &&
+            !other[op->out->id])
+            p->dtypes[op->out->id] = HT_CUDA_E4M3;
+    }
+    for (int i = 0; i < ht_graph_values(p->graph); i++) {
+        p->dtypes[i] = p->dtypes[source(ht_graph_value(p->graph, i))->id];
+        p->widths[i] = p->dtypes[i] == HT_CUDA_F32 ? 4 : p->dtypes[i] == HT_CUDA_F16 ? 2 : 1;
+    }
+    return HT_OK;
+}
