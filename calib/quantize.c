@@ -99,7 +99,7 @@ static ht_status calibrate(ht_quantizer *q)
 static ht_status list_products(ht_quantizer *q)
 {
     ht_session *session = NULL;
-    ht_session_options how = {.batch = 1, .threads = 1};
+    ht_session_options how = {.backend = "cpu", .batch = 1, .threads = 1};
     ht_status status = ht_session_open(q->model, &how, &session);
     if (!status)
         status = ht_products_list(q->arena, ht_session_graph(session), &q->products);
