@@ -59,7 +59,7 @@ static void recorded_evaluations_hold_in_float32(void **state)
 static void recorded_evaluations_hold_in_float16(void **state)
 {
     (void)state;
-    goldens_hold("float16", 2e-3);
+    goldens_hold("float16", 1e-2); /* what float16 between operations costs networks of 8 to 32 channels */
 }
 
 /* ---- images of the quantized model ---- */

@@ -178,7 +178,7 @@ static float row_times_column(const ht_cuda_product *p, const float *a, const fl
                 float scale = !codes ? 1
                                      : scale_of(&p->x_scale[i], row, w->rows_per_image)[0] *
                                            p->weight_scales[(int64_t)segment * cols + n];
-                sum = codes ? fmaf((float)part, scale, sum) : (float)part;
+                sum = fmaf((float)part, scale, sum);
                 part = 0;
                 segment++;
             }

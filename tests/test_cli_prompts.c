@@ -68,7 +68,8 @@ static void a_picture_has_its_prompt_in_the_words_of_a1111(void **state)
                          "dpm++", "--sigmas", "karras", "--guidance", "5", "--clip-skip", "2", SMALL, "-o", picture));
     const char *text = parameters_of(picture);
     assert_int_equal(strncmp(text, "a (cat:1.2), \"quoted\"\nNegative prompt: two dogs\nSteps: 2, ", 58), 0);
-    assert_says(text, "Steps: 2, Sampler: DPM++ 2M, Schedule type: karras, CFG scale: 5, Seed: 0, Size: 16x16, Images: 1");
+    assert_says(text,
+                "Steps: 2, Sampler: DPM++ 2M, Schedule type: karras, CFG scale: 5, Seed: 0, Size: 16x16, Images: 1");
     assert_says(text, "Clip skip: 2");
     assert_says(text, "Model: sd1, Version: halftone ");
 }
