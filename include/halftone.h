@@ -148,6 +148,7 @@ typedef struct ht_session_options {
         *backend; /* "cpu", "cuda", "auto"; NULL means auto: a GPU if there is one that can be used, else the CPU */
     const char *dtype; /* what a GPU keeps activations in between: "float16", "float32"; NULL means float16.  Sums are
                           float32 or exact with both.  The CPU does not ask. */
+    int device;        /* which GPU, counted round those that there are; a process uses one */
     const char *isa;   /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
                           the machine has.  Same results. */
     int profile;       /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */

@@ -108,7 +108,7 @@ ht_status ht_session_open_with(ht_model *model, const ht_session_options *option
         return status;
     }
     *s = (ht_session){.arena = arena, .model = model};
-    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
+    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile, .device = o->device};
     status = ht_find_half(o->dtype, &backend.half);
     if (!status)
         status = check_options(s, o);

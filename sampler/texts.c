@@ -276,7 +276,7 @@ static ht_status run_encoder(const ht_texts *t, int i, const ht_text_encoding *h
     ht_clip_encoder_options o = {.batch = rows < MOST ? (int)rows : MOST,
                                  .tokens = ht_texts_length(t),
                                  .wanted = 1u << hidden_of(t, how),
-                                 .backend = {.threads = s->threads, .isa = s->isa}};
+                                 .backend = {.threads = s->threads, .isa = s->isa, .device = s->device}};
     out[hidden_of(t, how)] = e->hidden;
     if (e->pooled) {
         o.wanted |= 1u << HT_CLIP_TEXT_EMBEDS;
