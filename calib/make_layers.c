@@ -82,13 +82,10 @@ static ht_status make_low(worker *me, int i)
     const ht_model_product *p = &q->products.product[i];
     const ht_scheme *s = &q->scheme;
     bool fine = s->fine.name[0] && p->role == HT_ROLE_LAST && divides(&s->fine, p);
-    const ht_format *others[2] = {s->other.name[0] ? &s->other : NULL, fine ? &s->fine : NULL};
     ht_status status = make_one(me, i, &s->low, &q->low[i]);
-    for (int k = 0; !status && k < 2; k++) {
+    for (int k = 0; !status && k < s->n_other + fine; k++) {
         ht_made made;
-        if (!others[k])
-            continue;
-        status = make_one(me, i, others[k], &made);
+        status = make_one(me, i, k < s->n_other ? &s->other[k] : &s->fine, &made);
         if (!status && made.error.after < q->low[i].error.after)
             q->low[i] = made;
     }

@@ -251,7 +251,8 @@ static json_t *describe(const ht_quantizer *q, const char *hash)
     json_t *calibration = json_loads(q->calibration.settings, 0, &error);
     json_t *how = json_pack("{s:s, s:s}", "quant_method", "halftone", "version", ht_version());
     json_t *settings = ht_settings_json(ht_quantize_settings, q->options);
-    json_t *made = json_pack("{s:s, s:s, s:f, s:s, s:o}", "weights", q->scheme.low.name, "inputs",
+    json_t *made = json_pack("{s:s, s:s, s:f, s:s, s:o}", "weights",
+                             q->options->weights ? q->options->weights : q->scheme.low.name, "inputs",
                              q->scheme.float_inputs ? "float" : q->scheme.input.name, "bits", ht_quantizer_bits(q),
                              "source_sha256", hash, "calibration", calibration ? calibration : json_object());
     int failed = !how || !settings || !made || json_object_update(how, settings) || json_object_update(how, made);

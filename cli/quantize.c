@@ -41,7 +41,7 @@ static const option quantize_options[] = {
      .record = "Temporal", .help = "what depends on the timestep alone"},
     {.name = "blocks", .argument = "N", .type = OPTION_COUNT, OPTION(blocks), .max = 1000000, .initial = "0",
      .record = "Blocks", .help = "iterations of block reconstruction after rounding; 0: none"},
-    {.name = "weights", .argument = "FORMAT", .type = OPTION_TEXT, OPTION(weights), .record = "Weights", .help = "instead of the scheme's, as int4_g64"},
+    {.name = "weights", .argument = "FORMAT", .type = OPTION_TEXT, OPTION(weights), .record = "Weights", .help = "instead of the scheme's, as int4_g64; of several, as fp4_e2m1,fp4_e3m0,int4, each layer takes what errs least"},
     {.name = "inputs", .argument = "FORMAT", .type = OPTION_TEXT, OPTION(inputs), .record = "Inputs", .help = "instead of the scheme's, as uint8 or float"},
     {.name = "seed", .argument = "N", .type = OPTION_SEED, OPTION(seed), .initial = "0", .record = "Seed", .help = "of calibration and reconstruction"},
     {.name = "component", .argument = "NAME", .type = OPTION_TEXT, AT(component), .help = "part of a pipeline, as unet; default: its denoiser"},

@@ -392,7 +392,8 @@ ht_status ht_calibration_json(const char *path, char **json);
 
 typedef struct ht_quantize_options {
     const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
-    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
+    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are; of
+                                     several weights' ("fp4_e2m1,fp4_e3m0") each layer takes the one that errs least */
     const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
     double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 where the
                                      scheme takes less; HT_BITS_LEAST: none are raised */
