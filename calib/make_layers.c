@@ -67,6 +67,8 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
     r.rounding.user = me;
     if (format->grid.bits == 8 || q->products.product[i].weights > MOST_TRIED) /* finer scales gain nothing at 8 bits */
         r.rounding.candidates = 0;
+    if (format->grid.bits == 8) /* nothing to widen */
+        r.rounding.powers = HT_POWERS_FREE;
     return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
 }
 

@@ -71,6 +71,7 @@ static ht_status take_options(ht_quantizer *q, const ht_quantize_options *given)
                        q->model->path);
     q->rounding = (ht_round_options){.method = (ht_rounding)ht_rounding_find(q->options->rounding),
                                      .scale = (ht_scale_method)ht_scale_method_find(q->options->scale),
+                                     .powers = (ht_scale_powers)ht_scale_powers_find(q->options->scale_powers),
                                      .percentile = q->options->percentile,
                                      .candidates = CANDIDATES};
     q->observer = (ht_scale_method)ht_scale_method_find(q->options->observer);

@@ -38,6 +38,7 @@ const ht_setting ht_quantize_settings[] = {
     {"inputs", HT_SETTING_TEXT, AT(inputs)},
     {"bits", HT_SETTING_REAL, AT(bits)},
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
+    {"scale_powers", HT_SETTING_TEXT, AT(scale_powers), .text = "free"},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
@@ -175,6 +176,9 @@ static ht_status check_names(const ht_quantize_options *o)
     ht_status status = find_name("search for scales", ht_scale_method_find(o->scale), o->scale,
                                  "standard, minmax, percentile, mse, l2.4");
     if (!status)
+        status = find_name("constraint of scales", ht_scale_powers_find(o->scale_powers), o->scale_powers,
+                           "free, each, tensor");
+    if (!status)
         status = find_name("observer", ht_scale_method_find(o->observer), o->observer, "minmax, percentile, mse, l2.4");
     if (!status)
         status = find_name("rounding", ht_rounding_find(o->rounding), o->rounding,
@@ -212,6 +216,11 @@ ht_status ht_quantize_check(const ht_quantize_options *options)
         status = check_names(&o);
     if (!status)
         status = check_numbers(&o);
+    if (!status && ht_scale_powers_find(o.scale_powers) != HT_POWERS_FREE && scheme.low.scale != HT_F32)
+        status = ht_fail(HT_ERR_ARGUMENT,
+                         "scale_powers \"%s\" of weights as %s, whose scales are %s already; wanted a "
+                         "format with float32 scales, as fp4_e2m1",
+                         o.scale_powers, scheme.low.name, ht_dtype_name(scheme.low.scale));
     if (!status && o.dynamic && !scheme.float_inputs && !scheme.input.asymmetric)
         status = ht_fail(HT_ERR_ARGUMENT, "dynamic scales of inputs as %s; wanted uint2 to uint8", scheme.input.name);
     return status;

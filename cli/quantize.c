@@ -30,6 +30,8 @@ static const option quantize_options[] = {
     {.name = "couple", .type = OPTION_SWITCH, OPTION(couple), .record = "Couple", .help = "round outputs of 4-bit layers together; pays with --layers all"},
     {.name = "scale", .argument = "NAME", .type = OPTION_CHOICE, OPTION(scale), .initial = "mse", .choices = "standard|minmax|percentile|mse|l2.4",
      .record = "Scale", .help = "how weights' scales are searched"},
+    {.name = "scale-powers", .argument = "NAME", .type = OPTION_CHOICE, OPTION(scale_powers), .initial = "free", .choices = "free|each|tensor",
+     .record = "Scale-powers", .help = "4-bit weights' scales: powers of two, or those times one of the tensor"},
     {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, OPTION(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",
      .record = "Observer", .help = "how inputs' ranges are found"},
     {.name = "percentile", .argument = "P", .type = OPTION_REAL, OPTION(percentile), .min = 1, .max = 100, .initial = "99.9", .record = "Percentile", .help = "of those that cut there"},

@@ -398,11 +398,13 @@ typedef struct ht_quantize_options {
     double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 where the
                                      scheme takes less; HT_BITS_LEAST: none are raised */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
-    const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
-    int couple;                   /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
-                                     errs little (docs/quantization.md) */
-    const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
-    double percentile;            /* of "percentile"; 0 means 99.9 */
+    const char *scale_powers; /* of 4-bit weights: "free"; "each": powers of two; "tensor": those times one number, as
+                                 FP4 that is widened to FP8 by shifts wants it; NULL: "free" */
+    const char *rounding;     /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
+    int couple;               /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
+                                 errs little (docs/quantization.md) */
+    const char *observer;     /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
+    double percentile;        /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */
     int dynamic;  /* nonzero: input scales are found as inputs come, of each token or image */
     int no_split; /* nonzero: concatenations are quantized as one */

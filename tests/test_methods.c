@@ -52,6 +52,29 @@ static void formats_of_other_sizes_are_not_chosen_from(void **state)
                        cases[i].words);
 }
 
+/* ---- scales ---- */
+
+static void scales_of_a_saved_model_are_powers_of_two_if_told(void **state)
+{
+    (void)state;
+    ht_model *m = open_calibrated(&tiny);
+    ht_quantize_options o = with_calibration();
+    o.layers = "all";
+    o.scheme = "fp4";
+    o.scale_powers = "each";
+    const char *path = quantize(m, "powers", &o);
+    ht_model *q = opened(path);
+    for (int i = 0; i < q->layers.n; i++) {
+        const ht_layer *l = &q->layers.layer[i];
+        for (int p = 0, exponent; p < l->parts; p++)
+            for (int64_t n = 0; n < l->shape[0]; n++)
+                assert_true(frexpf(fabsf(((const float *)l->part[p].weight.scales)[n]), &exponent) == 0.5f);
+    }
+    assert_true(distance_of(m, path) < 1);
+    ht_model_close(q);
+    ht_model_close(m);
+}
+
 #define CASE(test) cmocka_unit_test_setup_teardown(test, open_all, close_all)
 
 int main(void)
@@ -59,6 +82,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_layer_takes_the_listed_format_that_errs_least),
         CASE(formats_of_other_sizes_are_not_chosen_from),
+        CASE(scales_of_a_saved_model_are_powers_of_two_if_told),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -383,6 +383,8 @@ static void options_out_of_range_are_refused_before_work(void **state)
                  {{.rounding = "up"}, "\"up\""},
                  {{.scale = "best"}, "best"},
                  {{.observer = "best"}, "best"},
+                 {{.scale_powers = "some"}, "free, each, tensor"},
+                 {{.scale_powers = "each", .scheme = "nvfp4"}, "wanted a format with float32 scales"},
                  {{.temporal = "never"}, "never"},
                  {{.bits = 0.5}, "0.5"},
                  {{.bits = 17}, "17"},
