@@ -1,6 +1,7 @@
 /* layer_maker.c - quantizing one layer: parts, input tables, scales and codes. */
 #include "calib/layer_maker.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,7 +23,19 @@ static ht_status merge(const ht_layer_request *r, int slot, int first, int last,
     return HT_OK;
 }
 
-static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot, ht_input_table *table)
+/* The same from ranges of channels, each times its factor: of a part's channels, or all. */
+static ht_block smoothed_range(const ht_layer_request *r, const ht_layer_part *part, int first, int last)
+{
+    float low = 0, high = 0;
+    for (int64_t g = first; g < last; g++)
+        for (int64_t c = part->begin; c < part->begin + part->count; c++) {
+            low = fminf(low, r->ranges->low[g * r->ranges->channels + c] * r->smooth[c]);
+            high = fmaxf(high, r->ranges->high[g * r->ranges->channels + c] * r->smooth[c]);
+        }
+    return ht_format_block_of_range(r->input, low, high);
+}
+
+static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot, ht_layer_part *part)
 {
     const ht_calibration *c = r->calibration;
     int wanted = r->product->timeless ? 1 : r->groups, groups = wanted && wanted < c->groups ? wanted : c->groups;
@@ -36,13 +49,15 @@ static ht_status make_table(ht_arena *arena, const ht_layer_request *r, int slot
         status = merge(r, slot, first, last, seen);
         if (status)
             break;
-        ht_block b = ht_input_statistics_range(seen, r->input, r->observer, r->percentile);
+        ht_block b = r->smooth ? smoothed_range(r, part, first, last)
+                               : ht_input_statistics_range(seen, r->input, r->observer, r->percentile);
         for (int i = first; i < last; i++)
             timesteps[g] += c->timesteps[i] / (float)(last - first);
         step[g] = b.scale;
         zero[g] = (float)b.grid.zero;
     }
-    *table = (ht_input_table){.groups = groups, .timesteps = groups > 1 ? timesteps : NULL, .step = step, .zero = zero};
+    part->input =
+        (ht_input_table){.groups = groups, .timesteps = groups > 1 ? timesteps : NULL, .step = step, .zero = zero};
     return status;
 }
 
@@ -67,15 +82,25 @@ static float *part_values(ht_arena *arena, const ht_layer *layer, const ht_tenso
     return row ? values : NULL;
 }
 
+/* Inputs of a part times their factors: weights are divided by them, moments multiplied.  h may be NULL; of [k][k]. */
+static void smooth_part(const ht_layer_part *part, size_t out, size_t in, float *values, size_t k, float *h)
+{
+    size_t count = (size_t)part->count;
+    for (size_t i = 0; i < out * in; i++)
+        values[i] /= part->smooth[i % in % count];
+    for (size_t i = 0; h && i < k * k; i++)
+        h[i] *= part->smooth[i / k % count] * part->smooth[i % k % count];
+}
+
 static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_layer *layer, int p, ht_round_error *error)
 {
     ht_matrix m = ht_layer_matrix(layer, p);
     ht_layer_part *part = &layer->part[p];
     ht_arena *meanwhile = ht_arena_create();
     ht_round_options rounding = r->rounding;
-    m.values = meanwhile ? part_values(meanwhile, layer, r->product->weight, p) : NULL;
-    ht_status status = m.values ? ht_quantized_alloc(arena, &layer->format, &m, &part->weight) : HT_ERR_MEMORY;
-    float *h = NULL;
+    float *values = meanwhile ? part_values(meanwhile, layer, r->product->weight, p) : NULL, *h = NULL;
+    ht_status status = values ? ht_quantized_alloc(arena, &layer->format, &m, &part->weight) : HT_ERR_MEMORY;
+    m.values = values;
     if (!status && r->moments) {
         size_t k = r->moments->span == r->moments->k ? m.in : (size_t)part->count;
         rounding.moments_block = k;
@@ -84,6 +109,8 @@ static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_laye
             ht_input_moments_part(r->moments, ht_layer_inputs(layer), part->begin, part->count, h);
         status = h ? HT_OK : HT_ERR_MEMORY;
     }
+    if (!status && part->smooth)
+        smooth_part(part, m.out, m.in, values, rounding.moments_block, h);
     if (!status)
         status = ht_round(&layer->format, &m, h, &rounding, &part->weight, error);
     ht_arena_free(meanwhile);
@@ -102,6 +129,8 @@ ht_status ht_layer_make(ht_arena *arena, const ht_layer_request *r, ht_layer *la
         layer->input = *r->input;
     layer->part[0].count = split ? p->parts[0] : ht_layer_inputs(layer);
     layer->part[1] = (ht_layer_part){.begin = p->parts[0], .count = p->parts[1]};
+    for (int i = 0; r->smooth && i < layer->parts; i++)
+        layer->part[i].smooth = r->smooth + layer->part[i].begin;
     *error = (ht_round_error){0};
     ht_status status = HT_OK;
     for (int i = 0; !status && i < layer->parts; i++) {
@@ -111,7 +140,7 @@ ht_status ht_layer_make(ht_arena *arena, const ht_layer_request *r, ht_layer *la
         error->after += of_part.after * of_part.signal;
         error->signal += of_part.signal;
         if (!status && layer->mode == HT_INPUT_STATIC)
-            status = make_table(arena, r, i, &layer->part[i].input);
+            status = make_table(arena, r, i, &layer->part[i]);
     }
     error->before /= error->signal > 0 ? error->signal : 1;
     error->after /= error->signal > 0 ? error->signal : 1;

@@ -57,6 +57,8 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
                           .dynamic = q->options->dynamic,
                           .split = !q->options->no_split,
                           .moments = q->moments[i].h ? &q->moments[i] : NULL,
+                          .smooth = q->smooth[i],
+                          .ranges = &q->ranges[i],
                           .rounding = q->rounding,
                           .observer = q->observer,
                           .percentile = q->options->percentile,

@@ -7,7 +7,8 @@
 /* Shares of the work, in thousandths: what progress tells. */
 enum {
     HT_SHARE_CALIBRATE = 200,
-    HT_SHARE_MOMENTS = 150,
+    HT_SHARE_MOMENTS = 100,
+    HT_SHARE_SMOOTH = 50,
     HT_SHARE_OUTPUTS = 50,
     HT_SHARE_MAKE = 400,
     HT_SHARE_CHOOSE = 200,
@@ -33,6 +34,9 @@ typedef struct ht_quantizer {
     ht_choice *choices;        /* [n] */
     ht_input_moments *moments; /* [n] */
     const float **outputs;     /* [n], of output moments; NULL where there are none */
+    bool *smoothed;            /* [n]: whose inputs are smoothed */
+    ht_channel_ranges *ranges; /* [n], of these */
+    const float **smooth;      /* [n], their factors */
     double *weights;           /* [groups] */
     ht_made *low, *wide;       /* [n]: at the scheme's width, and at 8 bits */
     ht_layer *layers;          /* [n_layers]: what is saved */

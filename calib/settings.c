@@ -39,6 +39,7 @@ const ht_setting ht_quantize_settings[] = {
     {"bits", HT_SETTING_REAL, AT(bits)},
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
     {"scale_powers", HT_SETTING_TEXT, AT(scale_powers), .text = "free"},
+    {"smooth", HT_SETTING_REAL, AT(smooth)},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
@@ -194,6 +195,16 @@ static ht_status check_numbers(const ht_quantize_options *o)
         return ht_fail(HT_ERR_ARGUMENT, "%d groups of timesteps; wanted 1 or more, 0 for all", o->groups);
     if (!(o->percentile >= 0 && o->percentile <= 100))
         return ht_fail(HT_ERR_ARGUMENT, "percentile %g; wanted above 0 and at most 100", o->percentile);
+    if (!(o->smooth >= 0 && o->smooth <= 1))
+        return ht_fail(HT_ERR_ARGUMENT, "smoothing with exponent %g; wanted above 0 and at most 1, 0 for none",
+                       o->smooth);
+    if (o->smooth > 0 && !o->dynamic && ht_scale_method_find(o->observer) != HT_SCALE_MINMAX)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "smoothed inputs have ranges by observer \"minmax\" alone, not \"%s\"; or make them dynamic",
+                       o->observer);
+    if (o->smooth > 0 && o->blocks)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "blocks of smoothed layers cannot be reconstructed; leave out blocks, or smooth");
     if (o->blocks < 0)
         return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
                        o->blocks);

@@ -403,6 +403,8 @@ typedef struct ht_quantize_options {
     const char *rounding;     /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
     int couple;               /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
                                  errs little (docs/quantization.md) */
+    double smooth;            /* above 0, at most 1: channels of inputs are evened out against those of weights, with
+                                                this exponent (SmoothQuant's alpha); 0: they are not */
     const char *observer;     /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
     double percentile;        /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */

@@ -1,9 +1,9 @@
 /* file.c - quantized layers in a safetensors file (docs/format.md).
  *
- * Names are those that ComfyUI and ModelOpt write: X.weight, X.weight_scale, X.weight_scale_2, X.input_scale, and a
- * list of layers with their formats in the metadata `_quantization_metadata`.  What they have no name for is ours: the
- * second part of a split layer ends in `.1`, packed weights of 4 bits say their shape in the list, input_zero_point and
- * timesteps make a table of input_scale.
+ * Names are those that ComfyUI and ModelOpt write: X.weight, X.weight_scale, X.weight_scale_2, X.input_scale,
+ * X.pre_quant_scale, and a list of layers with their formats in the metadata `_quantization_metadata`.  What they have
+ * no name for is ours: the second part of a split layer ends in `.1`, packed weights of 4 bits say their shape in the
+ * list, input_zero_point and timesteps make a table of input_scale.
  *
  * A file lies in the order [out][in][taps] where codes are whole bytes, as every other program expects; in memory it is
  * [out][taps][in], as kernels walk it. */
@@ -174,6 +174,23 @@ static ht_status read_table(const reader *r, int p)
     return status;
 }
 
+/* ModelOpt's smoothing: of the model's type. */
+static ht_status read_smooth(const reader *r, int p)
+{
+    ht_layer_part *part = &r->layer->part[p];
+    const ht_tensor *t = find(r, p, "pre_quant_scale");
+    if (!t)
+        return HT_OK;
+    if ((t->dtype != HT_F32 && t->dtype != HT_F16 && t->dtype != HT_BF16) || t->count != (size_t)part->count)
+        return fail_tensor(r, p, "pre_quant_scale", "wants a float for each input channel");
+    float *values = ht_alloc_array(r->arena, t->count, sizeof *values);
+    if (!values)
+        return HT_ERR_MEMORY;
+    ht_convert_to_f32(t->dtype, t->data, 0, t->count, values);
+    part->smooth = values;
+    return HT_OK;
+}
+
 static ht_status read_part(const reader *r, int p)
 {
     ht_format_sizes sizes;
@@ -185,6 +202,8 @@ static ht_status read_part(const reader *r, int p)
         status = read_scales(r, p, &sizes);
     if (!status && r->layer->mode == HT_INPUT_STATIC)
         status = read_table(r, p);
+    if (!status)
+        status = read_smooth(r, p);
     return status;
 }
 
@@ -463,6 +482,10 @@ ht_status ht_layers_write(ht_arena *arena, const ht_layers *layers, ht_tensor *t
             put_weight(&w, layer, p);
             if (layer->mode == HT_INPUT_STATIC)
                 put_table(&w, layer, p);
+            if (layer->part[p].smooth)
+                put(&w, layer, p, "pre_quant_scale",
+                    &(ht_tensor){
+                        .dtype = HT_F32, .data = layer->part[p].smooth, .ndim = 1, .shape = {layer->part[p].count}});
         }
     }
     json_t *timesteps = timesteps_of(layers);

@@ -30,6 +30,8 @@ typedef struct ht_layer_part {
     int64_t begin, count; /* input channels */
     ht_quantized weight;  /* [out][taps * count], input k = tap * count + channel */
     ht_input_table input; /* of HT_INPUT_STATIC */
+    const float *smooth;  /* [count]: what inputs are multiplied by, channel by channel, before they become codes; the
+                             weight was divided by it (SmoothQuant, arXiv:2211.10438).  NULL: they are not */
 } ht_layer_part;
 
 typedef struct ht_layer {

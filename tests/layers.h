@@ -47,6 +47,18 @@ static inline ht_input_table table_of(int groups, bool asymmetric)
     return t;
 }
 
+/* Factors for the inputs of every part. */
+static inline void smooth_layer(ht_layer *layer)
+{
+    for (int p = 0; p < layer->parts; p++) {
+        float *factors = ht_alloc_array(arena, (size_t)layer->part[p].count, sizeof *factors);
+        assert_non_null(factors);
+        for (int64_t i = 0; i < layer->part[p].count; i++)
+            factors[i] = 0.01f + (float)(ht_mt19937_u32(&rng) % 1000) * 1e-2f;
+        layer->part[p].smooth = factors;
+    }
+}
+
 static inline ht_layer make_layer(const request *r)
 {
     ht_layer layer = {.name = r->name, .ndim = r->kernel ? 4 : 2, .parts = r->parts, .mode = r->mode, .error = 0.25};

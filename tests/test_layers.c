@@ -41,6 +41,9 @@ static void assert_same_layer(const ht_layer *a, const ht_layer *b)
         assert_memory_equal(x->weight.codes, y->weight.codes, sizes.code_bytes);
         assert_memory_equal(x->weight.scales, y->weight.scales, sizes.scale_bytes);
         assert_true(x->weight.tensor_scale == y->weight.tensor_scale);
+        assert_int_equal(!x->smooth, !y->smooth);
+        if (y->smooth)
+            assert_memory_equal(x->smooth, y->smooth, (size_t)y->count * sizeof *y->smooth);
         if (b->mode == HT_INPUT_STATIC)
             assert_same_table(b->name, &x->input, &y->input);
     }
@@ -89,6 +92,8 @@ static int layers_of_every_kind(const ht_format *format, ht_layer layers[WAYS])
                      .groups = ways[i].groups,
                      .channels = {128, 256}};
         layers[i] = make_layer(&r);
+        if (i % 2)
+            smooth_layer(&layers[i]);
     }
     return WAYS;
 }
