@@ -71,6 +71,8 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
         r.rounding.candidates = 0;
     if (format->grid.bits == 8) /* nothing to widen */
         r.rounding.powers = HT_POWERS_FREE;
+    if (format->grid.bits < 8)
+        r.rank = ht_quantizer_rank(q, i);
     return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
 }
 

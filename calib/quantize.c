@@ -146,6 +146,20 @@ static ht_status check_finite(const ht_model_product *p)
     return HT_OK;
 }
 
+static bool runs_every_step(const ht_model_product *p)
+{
+    return !p->timeless && !ht_product_is_temporal(p) && p->role != HT_ROLE_CONDITION;
+}
+
+/* A branch that is larger than the codes is not worth having. */
+int ht_quantizer_rank(const ht_quantizer *q, int i)
+{
+    const ht_model_product *p = &q->products.product[i];
+    int64_t out = p->weight->shape[0], in = p->weights / out;
+    bool small = 16.0 * q->options->low_rank * (double)(out + in) > q->scheme.low.grid.bits * (double)(out * in);
+    return q->choices[i].width == HT_WIDTH_LOW && runs_every_step(p) && !small ? q->options->low_rank : 0;
+}
+
 /* Bits of product i, scales included, in a format. */
 static ht_status measure_bits(const ht_quantizer *q, int i, const ht_format *format, double *bits)
 {
@@ -153,7 +167,8 @@ static ht_status measure_bits(const ht_quantizer *q, int i, const ht_format *for
     int parts = p->parts[1] && !q->options->no_split && !q->choices[i].float_input ? 2 : 1;
     size_t out = (size_t)p->weight->shape[0], all = (size_t)(p->parts[0] + p->parts[1]);
     ht_status status = HT_OK;
-    *bits = 0;
+    size_t thin = out + p->weight->count / out;
+    *bits = format->grid.bits < 8 ? 16.0 * ht_quantizer_rank(q, i) * (double)thin : 0;
     for (int part = 0; !status && part < parts; part++) {
         size_t channels = parts == 2 ? (size_t)p->parts[part] : all;
         ht_format_sizes sizes;
@@ -221,9 +236,8 @@ static ht_status gather_outputs(ht_quantizer *q)
 /* Layers that take codes every step. */
 static bool is_smoothed(const ht_quantizer *q, int i)
 {
-    const ht_model_product *p = &q->products.product[i];
-    return q->choices[i].width != HT_WIDTH_FLOAT && !q->choices[i].float_input && !p->timeless &&
-           !ht_product_is_temporal(p) && p->role != HT_ROLE_CONDITION;
+    return q->choices[i].width != HT_WIDTH_FLOAT && !q->choices[i].float_input &&
+           runs_every_step(&q->products.product[i]);
 }
 
 static ht_status smooth(ht_quantizer *q)

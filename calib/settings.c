@@ -8,6 +8,7 @@
 
 #include "calib/calibration.h"
 #include "calib/scheme.h"
+#include "quant/low_rank.h"
 #include "quant/round.h"
 #include "sampler/steps.h"
 
@@ -40,6 +41,7 @@ const ht_setting ht_quantize_settings[] = {
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
     {"scale_powers", HT_SETTING_TEXT, AT(scale_powers), .text = "free"},
     {"smooth", HT_SETTING_REAL, AT(smooth)},
+    {"low_rank", HT_SETTING_INT, AT(low_rank)},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
@@ -205,6 +207,11 @@ static ht_status check_numbers(const ht_quantize_options *o)
     if (o->smooth > 0 && o->blocks)
         return ht_fail(HT_ERR_ARGUMENT,
                        "blocks of smoothed layers cannot be reconstructed; leave out blocks, or smooth");
+    if (o->low_rank < 0 || o->low_rank > HT_MOST_RANK)
+        return ht_fail(HT_ERR_ARGUMENT, "a branch of rank %d; wanted 1 to %d, 0 for none", o->low_rank, HT_MOST_RANK);
+    if (o->low_rank && (o->blocks || o->couple))
+        return ht_fail(HT_ERR_ARGUMENT, "%s of layers with a branch of low rank cannot be; leave out one of them",
+                       o->blocks ? "reconstruction of blocks" : "coupled rounding");
     if (o->blocks < 0)
         return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
                        o->blocks);

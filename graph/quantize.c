@@ -115,6 +115,50 @@ static void quantize_input(ht_graph *g, ht_op *op, int slot)
     op->in[slot == HT_IN_X ? HT_IN_SCALE : HT_IN_SCALE2] = scale;
 }
 
+/* ---- the branch of low rank ---- */
+
+static const ht_tensor *half_tensor(ht_graph *g, const char *layer, const char *what, int ndim, const int64_t *shape,
+                                    const uint16_t *data)
+{
+    ht_tensor *t = ht_alloc(g->arena, sizeof *t);
+    const char *name = ht_sprintf(g->arena, "%s.%s", layer, what);
+    if (!t || !name) {
+        ht_graph_fail(g, HT_ERR_MEMORY, "out of memory for %s of %s", what, layer);
+        return NULL;
+    }
+    *t = (ht_tensor){.name = name, .dtype = HT_F16, .ndim = ndim, .data = data, .count = 1};
+    for (int i = 0; i < ndim; i++)
+        t->count *= (size_t)(t->shape[i] = shape[i]);
+    t->bytes = 2 * t->count;
+    return t;
+}
+
+/* up (down x), 16-bit weights on the floats that the codes are made of, becomes the residual of the quantized product,
+ * and adds the one that was there (SVDQuant, arXiv:2411.05007, eq. 7). */
+static void add_branch(ht_graph *g, ht_op *op)
+{
+    const ht_layer *layer = op->layer;
+    int64_t shape[4], back[4] = {layer->shape[0], layer->rank, 1, 1};
+    memcpy(shape, layer->shape, sizeof shape);
+    shape[0] = layer->rank;
+    const ht_tensor *down = half_tensor(g, layer->name, "low_rank_down", layer->ndim, shape, layer->down),
+                    *up = half_tensor(g, layer->name, "low_rank_up", op->kind == HT_OP_conv2d ? 4 : 2, back, layer->up);
+    if (!down || !up)
+        return;
+    ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
+    ht_op thin = {.in = {[HT_IN_X] = x2 ? ht_concat(g, x, x2) : x, [HT_IN_WEIGHT] = ht_graph_weight(g, down)},
+                  .attrs = op->attrs}; /* fusion takes the concatenation apart again */
+    thin.attrs.scale = 1;
+    thin.attrs.activation = HT_ACT_NONE;
+    ht_op wide = {.in = {[HT_IN_X] = ht_graph_add_op(g, op->kind, &thin),
+                         [HT_IN_WEIGHT] = ht_graph_weight(g, up),
+                         [HT_IN_RESIDUAL] = op->in[HT_IN_RESIDUAL]},
+                  .attrs = {.stride = 1, .upsample = 1, .scale = 1}};
+    if (op->kind == HT_OP_linear)
+        wide.attrs = thin.attrs;
+    op->in[HT_IN_RESIDUAL] = ht_graph_add_op(g, op->kind, &wide);
+}
+
 /* A layer of two parts reads two values that are as wide as they are. */
 static bool take_parts(ht_graph *g, ht_op *op)
 {
@@ -151,7 +195,9 @@ static void quantize_op(ht_graph *g, ht_op *op)
     for (int slot = HT_IN_X2; slot >= HT_IN_X; slot--) /* the second first: it asks how wide the first is */
         if (op->in[slot])
             smooth_input(g, op, slot);
-    if (op->layer->mode == HT_INPUT_FLOAT)
+    if (op->layer->rank && !g->status)
+        add_branch(g, op);
+    if (op->layer->mode == HT_INPUT_FLOAT || g->status)
         return;
     if (op->layer->mode == HT_INPUT_DYNAMIC && op->layer->parts == 1 && op->in[HT_IN_X2]) {
         ht_graph_fail(g, HT_ERR_UNSUPPORTED, "%s: dynamic input scales of a concatenation need a layer of two parts",

@@ -126,8 +126,10 @@ typedef struct ht_layer_info {
     const char *input_mode; /* "static", "dynamic"; "float" */
     int groups;             /* of timesteps with input scales of their own; 1: one for all, 0: none */
     int parts;              /* 2: the two parts of a concatenation have their own parameters */
+    int smooth;             /* whether its inputs are multiplied by a factor a channel before they become codes */
+    int rank;               /* of the 16-bit branch beside its codes; 0: none */
     int64_t weights;
-    double bits;                 /* a weight, scales included */
+    double bits;                 /* a weight, scales, factors and branch included */
     int weight_bits, input_bits; /* of a code; 32 for floats */
     double error;                /* of its output, squared and relative, on the calibration set; negative: not known */
 } ht_layer_info;
@@ -405,8 +407,9 @@ typedef struct ht_quantize_options {
                                  errs little (docs/quantization.md) */
     double smooth;            /* above 0, at most 1: channels of inputs are evened out against those of weights, with
                                                 this exponent (SmoothQuant's alpha); 0: they are not */
-    const char *observer;     /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
-    double percentile;        /* of "percentile"; 0 means 99.9 */
+    int low_rank; /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
+    const char *observer; /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
+    double percentile;    /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */
     int dynamic;  /* nonzero: input scales are found as inputs come, of each token or image */
     int no_split; /* nonzero: concatenations are quantized as one */

@@ -17,6 +17,7 @@
 
 #include "core/json.h"
 #include "quant/foreign.h"
+#include "quant/low_rank.h"
 
 enum { MAX_GROUPS = 1024, MAX_INPUTS = 1 << 24 };
 
@@ -251,6 +252,32 @@ static ht_status read_shape(reader *r, ht_json *j)
     return HT_OK;
 }
 
+/* A branch of low rank has both its tensors. */
+static ht_status read_branch(const reader *r)
+{
+    ht_layer *layer = r->layer;
+    const ht_tensor *down = find(r, 0, "low_rank_down"), *up = find(r, 0, "low_rank_up");
+    if (!down && !up)
+        return HT_OK;
+    if (!down || !up)
+        return fail_tensor(r, 0, down ? "low_rank_up" : "low_rank_down", "is missing");
+    if (down->dtype != HT_F16 || down->ndim != layer->ndim || down->shape[0] < 1 || down->shape[0] > HT_MOST_RANK ||
+        memcmp(down->shape + 1, layer->shape + 1, (size_t)(layer->ndim - 1) * sizeof *down->shape) != 0)
+        return fail_tensor(r, 0, "low_rank_down", "wants float16 [rank,in] or [rank,in,k,k], as its weight is");
+    if (up->dtype != HT_F16 || up->ndim != 2 || up->shape[0] != ht_layer_outputs(layer) ||
+        up->shape[1] != down->shape[0])
+        return fail_tensor(r, 0, "low_rank_up", "wants float16 [out,rank]");
+    uint16_t *halves[2] = {ht_alloc_array(r->arena, down->count, 2), ht_alloc_array(r->arena, up->count, 2)};
+    if (!halves[0] || !halves[1])
+        return HT_ERR_MEMORY;
+    memcpy(halves[0], down->data, down->bytes); /* which need not be aligned */
+    memcpy(halves[1], up->data, up->bytes);
+    layer->rank = (int)down->shape[0];
+    layer->down = halves[0];
+    layer->up = halves[1];
+    return HT_OK;
+}
+
 static ht_status read_parts(const reader *r, ht_json *j)
 {
     int split[2];
@@ -307,6 +334,8 @@ static ht_status read_layer(reader *r, const json_t *object)
     status = read_shape(r, &j);
     if (!status)
         status = read_parts(r, &j);
+    if (!status)
+        status = read_branch(r);
     return status ? status : ht_layer_check(layer);
 }
 
@@ -437,6 +466,16 @@ static void put_table(writer *w, const ht_layer *layer, int p)
         put(w, layer, p, "input_zero_point", &row);
 }
 
+static void put_branch(writer *w, const ht_layer *layer)
+{
+    ht_tensor down = {.dtype = HT_F16, .data = layer->down, .ndim = layer->ndim};
+    memcpy(down.shape, layer->shape, sizeof layer->shape);
+    down.shape[0] = layer->rank;
+    put(w, layer, 0, "low_rank_down", &down);
+    put(w, layer, 0, "low_rank_up",
+        &(ht_tensor){.dtype = HT_F16, .data = layer->up, .ndim = 2, .shape = {layer->shape[0], layer->rank}});
+}
+
 static json_t *entry_of(const ht_layer *layer)
 {
     json_t *e = json_pack("{s:s}", "format", layer->format.name), *shape = json_array();
@@ -478,6 +517,8 @@ ht_status ht_layers_write(ht_arena *arena, const ht_layers *layers, ht_tensor *t
     for (int i = 0; i < layers->n; i++) {
         const ht_layer *layer = &layers->layer[i];
         json_object_set_new(entries, layer->name, entry_of(layer));
+        if (layer->rank)
+            put_branch(&w, layer);
         for (int p = 0; p < layer->parts; p++) {
             put_weight(&w, layer, p);
             if (layer->mode == HT_INPUT_STATIC)

@@ -116,7 +116,9 @@ int ht_input_group(const ht_input_table *table, float timestep)
 
 double ht_layer_bits(const ht_layer *layer)
 {
-    double bits = 0, weights = 0;
+    double bits =
+               16.0 * layer->rank * (double)(ht_layer_outputs(layer) + ht_layer_inputs(layer) * ht_layer_taps(layer)),
+           weights = 0;
     for (int p = 0; p < layer->parts; p++) {
         ht_matrix m = ht_layer_matrix(layer, p);
         ht_format_sizes sizes;
@@ -158,6 +160,21 @@ static ht_status check_smooth(const ht_layer *layer, const ht_layer_part *part)
     return HT_OK;
 }
 
+static ht_status check_halves(const ht_layer *layer, const char *what, const uint16_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(ht_f32_from_f16(x[i])))
+            return ht_fail(HT_ERR_FORMAT, "%s: number %lld of %s is not finite", layer->name, (long long)i, what);
+    return HT_OK;
+}
+
+static ht_status check_branch(const ht_layer *layer)
+{
+    ht_status status =
+        check_halves(layer, "low_rank_down", layer->down, layer->rank * ht_layer_inputs(layer) * ht_layer_taps(layer));
+    return status ? status : check_halves(layer, "low_rank_up", layer->up, layer->rank * ht_layer_outputs(layer));
+}
+
 ht_status ht_layer_check(const ht_layer *layer)
 {
     int64_t at = 0;
@@ -179,6 +196,8 @@ ht_status ht_layer_check(const ht_layer *layer)
         if (!status)
             status = check_smooth(layer, part);
     }
+    if (!status)
+        status = check_branch(layer);
     if (!status && at != ht_layer_inputs(layer))
         return ht_fail(HT_ERR_FORMAT, "%s: its parts cover %lld of %lld input channels", layer->name, (long long)at,
                        (long long)ht_layer_inputs(layer));

@@ -43,6 +43,9 @@ typedef struct ht_layer {
     ht_input_mode mode;
     int parts; /* 1 or 2 */
     ht_layer_part part[2];
+    int rank; /* of a branch of float16 beside the codes: y = codes' product + up (down x).  0: there is none */
+    const uint16_t *down; /* [rank,in] or [rank,in,k,k], of the smoothed inputs; float16 */
+    const uint16_t *up;   /* [out,rank] */
     double error; /* of the layer's output, squared and relative, measured when it was made; negative: not known */
 } ht_layer;
 

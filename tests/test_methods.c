@@ -199,12 +199,112 @@ static void smoothing_that_cannot_be_is_refused(void **state)
     assert_ok(ht_quantize_check(&(ht_quantize_options){.smooth = 0.5, .observer = "mse", .dynamic = 1}));
 }
 
+/* ---- the branch of low rank ---- */
+
+static const char *branched(ht_model *m, const char *name, int rank, double alpha)
+{
+    ht_quantize_options o = with_calibration();
+    o.layers = "all";
+    o.weights = "int4";
+    o.low_rank = rank;
+    o.smooth = alpha;
+    return quantize(m, name, &o);
+}
+
+static void a_branch_takes_error_away(void **state)
+{
+    double error[2][MOST_LAYERS], sum[2] = {0};
+    (void)state;
+    ht_model *m = open_calibrated(&wide);
+    const char *plain = branched(m, "plain", 0, 0), *better = branched(m, "better", 4, 0);
+    int n = errors_of(plain, error[0]);
+    assert_int_equal(errors_of(better, error[1]), n);
+    for (int i = 0; i < n; i++) {
+        sum[0] += error[0][i];
+        sum[1] += error[1][i];
+    }
+    if (!(sum[1] < 0.9 * sum[0] && distance_of(m, better) < 0.3))
+        fail_msg("errors %g, with a branch %g; images %g away", sum[0], sum[1], distance_of(m, better));
+    ht_model_close(m);
+}
+
+/* values (out,in,taps) += up down */
+static void add_branch(const ht_layer *l, float *values)
+{
+    size_t in = (size_t)(ht_layer_inputs(l) * ht_layer_taps(l)), rank = (size_t)l->rank;
+    for (size_t i = 0; i < (size_t)l->shape[0] * in; i++)
+        for (size_t r = 0; r < rank; r++)
+            values[i] += ht_f32_from_f16(l->up[i / in * rank + r]) * ht_f32_from_f16(l->down[r * in + i % in]);
+}
+
+static void codes_and_branch_are_the_smoothed_weight(void **state)
+{
+    (void)state;
+    int branches = 0, splits = 0;
+    ht_model *m = open_calibrated(&wide), *q = opened(branched(m, "branch", 4, 0.5));
+    for (int i = 0; i < q->layers.n; i++) {
+        const ht_layer *l = &q->layers.layer[i];
+        const ht_tensor *w = weight_of(m, l->name);
+        size_t taps = (size_t)ht_layer_taps(l), in = (size_t)ht_layer_inputs(l);
+        float *values = ht_alloc_array(arena, w->count, sizeof *values);
+        ht_layer_values(l, 0, w->count, values);
+        add_branch(l, values);
+        for (size_t k = 0; k < w->count; k++) {
+            size_t channel = k / taps % in;
+            const ht_layer_part *part = &l->part[l->parts == 2 && (int64_t)channel >= l->part[1].begin];
+            values[k] *= part->smooth ? part->smooth[channel - (size_t)part->begin] : 1;
+        }
+        if (!(relative_error(values, w->data, w->count) < 0.25))
+            fail_msg("%s: %g", l->name, relative_error(values, w->data, w->count));
+        branches += l->rank == 4;
+        splits += l->rank && l->parts == 2;
+    }
+    assert_true(branches > 10 && splits > 0);
+    assert_int_equal(layer_of(q, "time_embedding.linear_2")->rank, 0); /* computed once a schedule */
+    ht_model_close(q);
+    ht_model_close(m);
+}
+
+static void smoothed_and_branched_models_draw_the_same_on_every_instruction_set(void **state)
+{
+    static const char *const isas[] = {"scalar", "avx2", "avx512", "avx512vnni"};
+    float want[SMALL_PIXELS], got[SMALL_PIXELS];
+    (void)state;
+    ht_model *m = open_calibrated(&wide), *q = opened(branched(m, "branch", 4, 0.5));
+    for (int i = 0; i < 4; i++) {
+        ht_session *s;
+        if (ht_session_open(q, &(ht_session_options){.threads = 1 + i % 2, .batch = 1 + i, .isa = isas[i]}, &s))
+            continue; /* this machine has it not */
+        assert_ok(ht_sample(s, &(ht_sample_options){.steps = 4, .seed = 9}, 0, 1, i ? got : want));
+        if (i)
+            assert_memory_equal(got, want, sizeof want);
+        ht_session_close(s);
+    }
+    ht_model_close(q);
+    ht_model_close(m);
+}
+
+static void branches_that_cannot_be_are_refused(void **state)
+{
+    static const struct {
+        ht_quantize_options options;
+        const char *words;
+    } cases[] = {{{.low_rank = -1}, "rank -1"},
+                 {{.low_rank = 257}, "rank 257"},
+                 {{.low_rank = 4, .blocks = 1}, "reconstruction of blocks"},
+                 {{.low_rank = 4, .couple = 1}, "coupled rounding"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+        assert_refused(ht_quantize_check(&cases[i].options), HT_ERR_ARGUMENT, cases[i].words);
+}
+
 static void other_batches_and_threads_give_the_same_bytes(void **state)
 {
     (void)state;
     ht_model *m = open_calibrated(&tiny);
     ht_quantize_options o = with_calibration();
     o.smooth = 0.3;
+    o.low_rank = 2;
     o.scale_powers = "tensor";
     o.layers = "all";
     const char *one = quantize(m, "one", &o);
@@ -226,6 +326,10 @@ int main(void)
         CASE(weights_times_their_factors_are_those_of_the_model),
         CASE(what_reads_one_value_is_smoothed_alike),
         CASE(smoothing_that_cannot_be_is_refused),
+        CASE(a_branch_takes_error_away),
+        CASE(codes_and_branch_are_the_smoothed_weight),
+        CASE(smoothed_and_branched_models_draw_the_same_on_every_instruction_set),
+        CASE(branches_that_cannot_be_are_refused),
         CASE(other_batches_and_threads_give_the_same_bytes),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

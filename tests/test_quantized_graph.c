@@ -224,6 +224,42 @@ static void smoothing_makes_the_codes_itself(void **state)
     assert_count(text, "= smooth", 1); /* the weight was divided, whatever its inputs are */
 }
 
+/* conv(x) + residual, the layer with a branch. */
+static const char *branch_graph(const way *w, bool linear_map, bool fuse)
+{
+    ht_graph *g = ht_graph_create(arena);
+    ht_layers *all = ht_alloc(arena, sizeof *all);
+    ht_layer *layer = ht_alloc(arena, sizeof *layer);
+    uint16_t *halves = ht_alloc_array(arena, 3 * C * 10, sizeof *halves);
+    assert_true(g && all && layer && halves);
+    ht_timestep(g);
+    ht_value *x = ht_input(g, "x", 4, (int64_t[]){N, H, W, C}, HT_DEPENDS_X);
+    ht_conv_weights c = conv("c.weight", C, C, 3);
+    ht_linear_weights l = linear("c.weight", C, C);
+    ht_value *y = linear_map ? ht_linear(g, x, &l) : ht_conv2d(g, x, &c, (ht_conv_shape){1, 1, 1, 1, 1});
+    *layer = quantized(linear_map ? l.weight : c.weight, w, 0);
+    layer->rank = 3;
+    layer->up = layer->down = halves;
+    *all = (ht_layers){layer, 1};
+    ht_output_value(g, ht_add(g, y, x), "out");
+    return print(g, all, fuse);
+}
+
+static void a_branch_is_two_thin_products_beside_the_codes(void **state)
+{
+    static const way ways[] = {{"int4", "uint8", HT_INPUT_STATIC, 1, 0.01f}, {"int4", NULL, HT_INPUT_FLOAT, 0, 0}};
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        const char *text = branch_graph(&ways[i & 1], i & 2, i & 4);
+        assert_count(text, i & 2 ? "= linear" : "= conv2d", 3);
+        assert_count(text, "[3,16", 1);                         /* down */
+        assert_count(text, i & 2 ? "[16,3]" : "[16,3,1,1]", 1); /* up */
+        assert_count(text, "= quantize", i & 1 ? 0 : 1);
+        assert_count(text, "= add",
+                     i & 4 ? 0 : 1); /* the residual goes into the branch, and with it into the product */
+    }
+}
+
 static void what_q_k_and_v_read_is_quantized_once(void **state)
 {
     (void)state;
@@ -511,6 +547,7 @@ int main(void)
         CASE(what_q_k_and_v_read_is_quantized_once),
         CASE(what_q_k_and_v_read_is_smoothed_once),
         CASE(smoothing_makes_the_codes_itself),
+        CASE(a_branch_is_two_thin_products_beside_the_codes),
         CASE(a_norm_makes_the_codes_itself),
         CASE(scales_by_timestep_are_of_the_timesteps_stage),
         CASE(one_scale_for_all_is_made_once_a_model),
