@@ -126,8 +126,10 @@ typedef struct ht_layer_info {
     const char *input_mode; /* "static", "dynamic"; "float" */
     int groups;             /* of timesteps with input scales of their own; 1: one for all, 0: none */
     int parts;              /* 2: the two parts of a concatenation have their own parameters */
+    int smooth;             /* whether its inputs are multiplied by a factor a channel before they become codes */
+    int rank;               /* of the 16-bit branch beside its codes; 0: none */
     int64_t weights;
-    double bits;                 /* a weight, scales included */
+    double bits;                 /* a weight, scales, factors and branch included */
     int weight_bits, input_bits; /* of a code; 32 for floats */
     double error;                /* of its output, squared and relative, on the calibration set; negative: not known */
 } ht_layer_info;
@@ -396,16 +398,22 @@ ht_status ht_calibration_json(const char *path, char **json);
 
 typedef struct ht_quantize_options {
     const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
-    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
+    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are; of
+                                     several weights' ("fp4_e2m1,fp4_e3m0") each layer takes the one that errs least */
     const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
     double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 where the
                                      scheme takes less; HT_BITS_LEAST: none are raised */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
-    const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
-    int couple;                   /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
-                                     errs little (docs/quantization.md) */
-    const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
-    double percentile;            /* of "percentile"; 0 means 99.9 */
+    const char *scale_powers; /* of 4-bit weights: "free"; "each": powers of two; "tensor": those times one number, as
+                                 FP4 that is widened to FP8 by shifts wants it; NULL: "free" */
+    const char *rounding;     /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
+    int couple;               /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
+                                 errs little (docs/quantization.md) */
+    double smooth;            /* above 0, at most 1: channels of inputs are evened out against those of weights, with
+                                                this exponent (SmoothQuant's alpha); 0: they are not */
+    int low_rank; /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
+    const char *observer; /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
+    double percentile;    /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */
     int dynamic;  /* nonzero: input scales are found as inputs come, of each token or image */
     int no_split; /* nonzero: concatenations are quantized as one */
