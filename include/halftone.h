@@ -318,6 +318,7 @@ typedef struct ht_draw_options {
     int64_t prompts;          /* how many; picture k has prompt k / (n / prompts), and of these the i-th the noise of
                                  index first + i, whatever the other prompts are; with torch's generators all pictures are
                                  one draw, as a call of a diffusers pipeline with a list of prompts */
+    int own_noise;            /* nonzero: picture k has the noise of index first + k, whatever its prompt */
     const char *const *prompt, *const *prompt_2;     /* UTF-8; the second encoder's text, NULL: the same */
     const char *const *negative, *const *negative_2; /* NULL, or an entry NULL: none, which is the empty text, or as the
                                                         model has it (SDXL: zeros) */
