@@ -37,4 +37,7 @@ typedef struct sample_settings {
 /* "torch-cpu" as the library calls it. */
 ht_rng sample_rng(const char *name);
 
+/* What the settings ask of a pipeline, but for prompts, classes, pictures to begin with, and who is told. */
+ht_draw_options sample_draw_options(const sample_settings *s);
+
 #endif

@@ -212,12 +212,13 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
  * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
  * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
  * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
- * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
- * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
- * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
- * and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a picture, for `moments` (mean and
- * log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is called after every batch, the
- * last time before `out` is written. */
+ * appears only when it is whole.  A file of ht_calibrate may have the conditions of each sample as a row of
+ * `contexts.encoder_hidden_states` and the like, whose number is in `context`.  Other tensors are passed over, but a
+ * condition that other denoisers take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The
+ * session is made for the tensors' size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder)
+ * it is `z` [n,c,h,w] that is read, and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a
+ * picture, for `moments` (mean and log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is
+ * called after every batch, the last time before `out` is written. */
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
