@@ -189,7 +189,7 @@ static ht_status read_labels(request *r)
 static bool is_of_tokens(const request *r, const ht_tensor *t, int width)
 {
     bool dims = t->ndim == 3 ? t->shape[2] == width : t->ndim == 2 && width == 1;
-    return dims && t->shape[0] == r->sample.n && t->shape[1] >= 1 && t->shape[1] <= 65536 &&
+    return dims && t->shape[0] == r->sample.n && t->shape[1] >= 1 && t->shape[1] <= HT_MOST_TOKENS &&
            (!r->tokens || t->shape[1] == r->tokens);
 }
 
