@@ -242,7 +242,8 @@ ht_draw_options sample_draw_options(const sample_settings *s)
                              .target_size = {s->target_size.height, s->target_size.width},
                              .strength = s->strength,
                              .cache_interval = (int)s->cache.value[0],
-                             .cache_branch = (int)s->cache.value[1]};
+                             .cache_branch = (int)s->cache.value[1],
+                             .tile = (int)s->tile};
 }
 
 int sample_request_make(const job *j, sample_request *r)

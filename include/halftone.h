@@ -338,6 +338,8 @@ typedef struct ht_draw_options {
     int cache_interval; /* DeepCache (arXiv:2312.00858): the whole denoiser every so many steps, between them without
 what is below a skip; 0 and 1: always whole */
     int cache_branch;   /* the skip, 0 the outermost: a higher one computes more and errs less */
+    int tile;           /* pixels: latents become a picture in tiles of this side, blended where they overlap, as
+                           diffusers' enable_vae_tiling: the memory of a tile; 0: at once */
     ht_preview preview; /* may be NULL */
     void *preview_user;
     const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the

@@ -59,7 +59,7 @@ static int hand_on(void *user, int64_t index, const float *latents)
     if (!p->autoencoder)
         memcpy(picture, latents, size * sizeof *picture);
     else
-        d->failed = ht_latents_decode(p->latents, latents, picture);
+        d->failed = ht_latents_decode_tiled(p->latents, d->o->tile, latents, picture);
     if (d->failed) {
         snprintf(d->message, sizeof d->message, "%s", ht_error_message());
         return 1;
@@ -372,6 +372,8 @@ static ht_status check(const drawing *d)
     if (o->cache_interval < 0 || o->cache_branch < 0)
         return ht_fail(HT_ERR_ARGUMENT, "a cache of interval %d at branch %d: wanted 0 and more", o->cache_interval,
                        o->cache_branch);
+    if (d->p->autoencoder && (o->tile < 0 || o->tile % (4 * d->p->factor)))
+        return ht_fail(HT_ERR_ARGUMENT, "tiles of %d pixels: wanted a multiple of %d", o->tile, 4 * d->p->factor);
     if (!d->images && !o->sample.deliver && d->n)
         return ht_fail(HT_ERR_ARGUMENT, "images go nowhere: give an array for them, or a function to deliver them to");
     return ht_start_check(d->p, o);
