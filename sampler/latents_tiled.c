@@ -48,7 +48,8 @@ static void blend_columns(const float *a, int a_width, float *b, int b_width, in
 {
     for (int y = 0; y < rows; y++)
         for (int x = 0; x < n * colours; x++) {
-            float share = (float)(x / colours) / (float)n;
+            int column = x / colours;
+            float share = (float)column / (float)n;
             float *to = b + (size_t)y * (size_t)(b_width * colours) + x;
             *to = a[(size_t)y * (size_t)(a_width * colours) + (size_t)((a_width - n) * colours + x)] * (1 - share) +
                   *to * share;
