@@ -218,12 +218,13 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
  * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
  * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
  * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
- * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
- * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
- * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
- * and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a picture, for `moments` (mean and
- * log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is called after every batch, the
- * last time before `out` is written. */
+ * appears only when it is whole.  A file of ht_calibrate may have the conditions of each sample as a row of
+ * `contexts.encoder_hidden_states` and the like, whose number is in `context`.  Other tensors are passed over, but a
+ * condition that other denoisers take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The
+ * session is made for the tensors' size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder)
+ * it is `z` [n,c,h,w] that is read, and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a
+ * picture, for `moments` (mean and log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is
+ * called after every batch, the last time before `out` is written. */
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
@@ -324,6 +325,7 @@ typedef struct ht_draw_options {
     int64_t prompts;          /* how many; picture k has prompt k / (n / prompts), and of these the i-th the noise of
                                  index first + i, whatever the other prompts are; with torch's generators all pictures are
                                  one draw, as a call of a diffusers pipeline with a list of prompts */
+    int own_noise;            /* nonzero: picture k has the noise of index first + k, whatever its prompt */
     const char *const *prompt, *const *prompt_2;     /* UTF-8; the second encoder's text, NULL: the same */
     const char *const *negative, *const *negative_2; /* NULL, or an entry NULL: none, which is the empty text, or as the
                                                         model has it (SDXL: zeros) */
@@ -342,6 +344,8 @@ typedef struct ht_draw_options {
     int cache_interval; /* DeepCache (arXiv:2312.00858): the whole denoiser every so many steps, between them without
 what is below a skip; 0 and 1: always whole */
     int cache_branch;   /* the skip, 0 the outermost: a higher one computes more and errs less */
+    int tile;           /* pixels: latents become a picture in tiles of this side, blended where they overlap, as
+                           diffusers' enable_vae_tiling: the memory of a tile; 0: at once */
     ht_preview preview; /* may be NULL */
     void *preview_user;
     const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the

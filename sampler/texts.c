@@ -9,6 +9,7 @@
 
 #include "core/json.h"
 #include "sampler/backends.h"
+#include "sampler/conditions.h"
 #include "sampler/session_private.h"
 #include "sampler/text_t5.h"
 #include "text/clip.h"
@@ -237,6 +238,9 @@ ht_status ht_text_read(const ht_texts *t, const char *const text[HT_TEXT_ENCODER
         if (!status && read.prompt[i].chunks > read.chunks)
             read.chunks = read.prompt[i].chunks;
     }
+    if (!status && read.chunks > HT_MOST_TOKENS / ht_texts_length(t)) /* before the encoders have run for minutes */
+        status = ht_fail(HT_ERR_ARGUMENT, "the prompt fills %lld rows of %d tokens, at most %d are read",
+                         (long long)read.chunks, ht_texts_length(t), HT_MOST_TOKENS / ht_texts_length(t));
     if (status)
         ht_text_free(&read);
     else

@@ -158,6 +158,9 @@ static void a_prompt_of_a_megabyte_is_read_and_one_of_five_is_not(void **state)
     write_bytes(list, text, 1 << 20);
     assert_worked(s, run(s, "sample", MODEL, "--prompts", list, "--plain-prompts", SMALL, "-o", picture));
     assert_true(exists(picture));
+    assert_refused(s, run(s, "sample", MODEL, "--prompts", list, SMALL, "-o", in_scratch(s, "none.png")), 1);
+    assert_says(s->err, "list.txt:1: the prompt fills 10"); /* said at once, not when all rows are encoded */
+    assert_says(s->err, "rows of 77 tokens, at most 851 are read");
     write_bytes(list, text, size);
     assert_refused(s, run(s, "sample", MODEL, "--prompts", list, SMALL, "-o", in_scratch(s, "none.png")), 1);
     assert_says(s->err, "at most 4194304");
