@@ -1,6 +1,6 @@
 /* cuda_product.c - products of the module for GPUs against a plain reference of their own, and their speed.
  *
- *     cuda_product MODULE [--seed N] [--cases N] [--bench]
+ *     cuda_product MODULE [--seed N] [--cases N] [--pretend CAPABILITY MULTIPROCESSORS] [--bench]
  *
  * The reference makes each segment's sum in whole numbers, exactly, and all else in float32 in the order of
  * cpu/reference.h: integer products must be equal to it bit for bit.  Products of floats are made in double beside the
@@ -722,7 +722,7 @@ static int open_module(const char *path, void **library)
 int main(int argc, char **argv)
 {
     uint64_t seed = 1;
-    int cases = CASES, benches = 0, wrong = 0, ran = 0;
+    int cases = CASES, benches = 0, wrong = 0, ran = 0, capability = 0, multiprocessors = 0;
     void *library;
     for (int i = 2; i < argc; i++)
         if (!strcmp(argv[i], "--bench"))
@@ -731,9 +731,18 @@ int main(int argc, char **argv)
             seed = strtoull(argv[++i], NULL, 10);
         else if (!strcmp(argv[i], "--cases") && i + 1 < argc)
             cases = atoi(argv[++i]);
+        else if (!strcmp(argv[i], "--pretend") && i + 2 < argc) {
+            capability = atoi(argv[++i]);
+            multiprocessors = atoi(argv[++i]);
+        }
     if (argc < 2 || open_module(argv[1], &library))
         return argc < 2;
     setvbuf(stdout, NULL, _IOLBF, 0);
+    void (*pretend)(int capability, int multiprocessors);
+    void *pretends = dlsym(library, "ht_cuda_pretend");
+    memcpy(&pretend, &pretends, sizeof pretend);
+    if (pretends)
+        pretend(capability, multiprocessors);
     struct {
         const char *name;
         int ran, wrong;
