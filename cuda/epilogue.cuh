@@ -102,6 +102,8 @@ __device__ __forceinline__ void ht_write_whole8(const ht_cuda_product &p, int64_
 __device__ __forceinline__ void ht_write8(const ht_cuda_product &p, bool whole, int64_t m, int64_t image, int n,
                                           float (&v)[8])
 {
+    if (n >= p.window.cols)
+        return;
     if (whole)
         return ht_write_whole8(p, m, image, n, v);
 #pragma unroll

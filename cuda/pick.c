@@ -28,7 +28,7 @@ static int64_t tiles_of(const ht_pick_shape *s, ht_pick_tile tile, int64_t rows)
 static int splits_of(const ht_pick_shape *s)
 {
     int64_t tiles = tiles_of(s, HT_TILE_128x128, s->rows_per_image), splits = s->multiprocessors / (2 * tiles);
-    if (!s->may_split || splits < 2)
+    if (s->folds || splits < 2)
         return 1;
     int64_t most = s->stages / HT_PICK_MIN_STAGES;
     splits = splits < most ? splits : most;
@@ -50,7 +50,7 @@ static double cost_of(const ht_pick_shape *s, ht_pick_tile tile, int splits)
 ht_pick ht_pick_product(const ht_pick_shape *s)
 {
     ht_pick best = {s->hopper ? HT_TILE_128x128_WG : HT_TILE_64x64, splits_of(s)};
-    ht_pick_tile last = s->hopper ? HT_TILE_128x256_WG : HT_TILE_128x128;
+    ht_pick_tile last = !s->hopper ? HT_TILE_128x128 : s->folds ? HT_TILE_128x128_WG : HT_TILE_128x256_WG;
     for (int t = best.tile; t <= (int)last; t++)
         if (cost_of(s, (ht_pick_tile)t, best.splits) <= cost_of(s, best.tile, best.splits))
             best.tile = (ht_pick_tile)t;

@@ -18,7 +18,7 @@ typedef struct ht_pick_shape {
     int64_t rows, rows_per_image;
     int groups; /* of 64 columns */
     int stages; /* of the depth: 128 bytes each */
-    int may_split;
+    int folds;  /* more than one segment: there are chains of floats beside the sums, and no splits */
     int hopper; /* the kernel on wgmma serves this product */
     int multiprocessors;
 } ht_pick_shape;

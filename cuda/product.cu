@@ -7,10 +7,23 @@ static __device__ unsigned counters[HT_PICK_COUNTERS];
 
 enum { NO_STEP = 1, SIMT_STEP = 4, ROWS_STEP = 8, DEPTH_OF_INTEGERS = 1 << 16, SIDE = 1 << 15 };
 
+static struct {
+    int capability, multiprocessors;
+} pretended;
+
+/* For tests alone: kernels for an older device than this, tiles as for one of that size.  0: this device. */
+extern "C" __attribute__((visibility("default"))) void ht_cuda_pretend(int capability, int multiprocessors)
+{
+    pretended.capability = capability;
+    pretended.multiprocessors = multiprocessors;
+}
+
 static int capability(void)
 {
     static int cached;
     int device, major, minor;
+    if (pretended.capability)
+        return pretended.capability;
     if (!cached && cudaGetDevice(&device) == cudaSuccess &&
         cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
         cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess)
@@ -78,8 +91,9 @@ static void tiles_of(ht_plan *plan)
     shape.rows_per_image = w->rows_per_image;
     shape.groups = plan->groups;
     shape.stages = plan->stages;
-    shape.may_split = plan->segments == 1;
-    shape.multiprocessors = ht_cuda_multiprocessors();
+    shape.folds = plan->segments > 1;
+    shape.hopper = capability() == 90 && ht_product_has_wgmma();
+    shape.multiprocessors = pretended.multiprocessors ? pretended.multiprocessors : ht_cuda_multiprocessors();
     plan->pick = ht_pick_product(&shape);
     int groups, rows;
     ht_pick_tile_size(plan->pick.tile, &groups, &rows);
@@ -186,12 +200,17 @@ void ht_cuda_product_pack(const ht_cuda_product *p, const void *from, void *to)
 const char *ht_cuda_product_name(const ht_cuda_product *p)
 {
     static const char *const formats[][HT_TILES] = {
-        {"", ""},
-        {"product_f16_mma_64x64", "product_f16_mma_128x128"},
-        {"product_w8a8_mma_64x64", "product_w8a8_mma_128x128"},
-        {"product_w4a8_mma_64x64", "product_w4a8_mma_128x128"},
-        {"product_e4m3_mma_64x64", "product_e4m3_mma_128x128"},
-        {"product_f4_e4m3_mma_64x64", "product_f4_e4m3_mma_128x128"},
+        {"", "", "", "", ""},
+        {"product_f16_mma_64x64", "product_f16_mma_128x128", "product_f16_wgmma_128x128", "product_f16_wgmma_128x192",
+         "product_f16_wgmma_128x256"},
+        {"product_w8a8_mma_64x64", "product_w8a8_mma_128x128", "product_w8a8_wgmma_128x128",
+         "product_w8a8_wgmma_128x192", "product_w8a8_wgmma_128x256"},
+        {"product_w4a8_mma_64x64", "product_w4a8_mma_128x128", "product_w4a8_wgmma_128x128",
+         "product_w4a8_wgmma_128x192", "product_w4a8_wgmma_128x256"},
+        {"product_e4m3_mma_64x64", "product_e4m3_mma_128x128", "product_e4m3_wgmma_128x128",
+         "product_e4m3_wgmma_128x192", "product_e4m3_wgmma_128x256"},
+        {"product_f4_e4m3_mma_64x64", "product_f4_e4m3_mma_128x128", "product_f4_e4m3_wgmma_128x128",
+         "product_f4_e4m3_wgmma_128x192", "product_f4_e4m3_wgmma_128x256"},
     };
     ht_plan plan;
     if (plan_of(p, &plan))

@@ -51,6 +51,7 @@ typedef struct ht_plan {
     unsigned *counters; /* of splits that are done, by tile; 0 between launches */
 } ht_plan;
 
+int ht_product_has_wgmma(void); /* the module was built for sm_90a */
 int ht_product_launch_simt(const ht_plan *plan);
 int ht_product_launch_rows(const ht_plan *plan);
 int ht_product_launch_plain(const ht_plan *plan);

@@ -70,20 +70,10 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
                 for (int n = 0; n < 8; n++) {
                     sum &s = sums[n / 2][j][n % 2 * 2 + e];
                     float &c = chains[n / 2][j][n % 2 * 2 + e];
-                    c = ht_fold(whole(plan, s), zero, w.sum[n], step, w.scale[n], c);
+                    c = ht_fold(ht_whole<FORMAT>(plan, s), zero, w.sum[n], step, w.scale[n], c);
                     s = 0;
                 }
             }
-    }
-
-    static __device__ __forceinline__ int whole(const ht_plan &plan, int s)
-    {
-        return FORMAT == HT_CUDA_W_S4 && plan.plain_int4 ? s >> HT_INT4_SHIFT : s;
-    }
-
-    static __device__ __forceinline__ float whole(const ht_plan &, float s)
-    {
-        return s;
     }
 
     static __device__ __forceinline__ void store(const ht_plan &plan, const ht_row_facts<ROWS> &facts, int64_t row,
@@ -108,7 +98,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
                     sum s = sums[n / 2][j][n % 2 * 2 + e];
                     v[n] = FOLDS         ? chains[n / 2][j][n % 2 * 2 + e]
                            : format::F16 ? (float)s
-                                         : ht_fold(whole(plan, s), facts.zero[0][i], w.sum[n], facts.step[0][i],
+                                         : ht_fold(ht_whole<FORMAT>(plan, s), facts.zero[0][i], w.sum[n], facts.step[0][i],
                                                    w.scale[n], 0.0f);
                 }
                 if (row + i < plan.p.window.rows)
@@ -133,6 +123,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
         uint32_t base = ht_shared(memory), table[4];
         ht_table_of(table, plan);
         ht_facts_of<ROWS, THREADS>(facts, plan, row, threadIdx.x);
+        auto zero_of = [&](int input, int i) { return facts.zero[input][i]; };
         loader load;
         load.begin(plan, row, threadIdx.x, begin);
         __syncthreads();
@@ -149,7 +140,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
 #pragma unroll
         for (int s = 0; s < STAGES - 1; s++) {
             if (begin + s < end) {
-                load.template load<format::INTEGER>(plan, facts, base + s * STAGE);
+                load.template load<format::INTEGER>(plan, zero_of, base + s * STAGE);
                 load_weights(plan, base + s * STAGE + ROWS * HT_STAGE, group, begin + s);
             }
             ht_copies_commit();
@@ -159,7 +150,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
             ht_copies_wait<STAGES - 2>();
             __syncthreads();
             if (stage + STAGES - 1 < end) {
-                load.template load<format::INTEGER>(plan, facts, base + free_slot * STAGE);
+                load.template load<format::INTEGER>(plan, zero_of, base + free_slot * STAGE);
                 load_weights(plan, base + free_slot * STAGE + ROWS * HT_STAGE, group, stage + STAGES - 1);
             }
             ht_copies_commit();
@@ -228,7 +219,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
 template <class KERNEL>
 __global__ __launch_bounds__(KERNEL::THREADS, KERNEL::PER_SM) void ht_mma_kernel(const __grid_constant__ ht_plan plan)
 {
-    extern __shared__ __align__(128) uint8_t memory[];
+    extern __shared__ __align__(1024) uint8_t memory[];
     KERNEL::run(plan, memory);
 }
 

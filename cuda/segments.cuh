@@ -21,6 +21,17 @@ template <> struct ht_sum<false> {
     typedef float type;
 };
 
+/* A sum of whole weights: ht_widen_plain made 16 times as much of it. */
+template <int FORMAT> __device__ __forceinline__ int ht_whole(const ht_plan &plan, int sum)
+{
+    return FORMAT == HT_CUDA_W_S4 && plan.plain_int4 ? sum >> HT_INT4_SHIFT : sum;
+}
+
+template <int FORMAT> __device__ __forceinline__ float ht_whole(const ht_plan &, float sum)
+{
+    return sum;
+}
+
 /* Follows steps of 32 bytes. */
 struct ht_segments {
     int input, tap, channel, index;

@@ -57,7 +57,7 @@ __device__ __forceinline__ void ht_facts_of(ht_row_facts<ROWS> &facts, const ht_
     const ht_cuda_window &w = plan.p.window;
     for (int i = thread; i < ROWS; i += THREADS) {
         int64_t m = first + i < w.rows ? first + i : w.rows - 1;
-        facts.image[i] = (int)(m / w.rows_per_image);
+        facts.image[i] = (int)((unsigned)m / (unsigned)w.rows_per_image);
         for (int part = 0; part < 2; part++) {
             const ht_cuda_scales &s = plan.p.x_scale[plan.p.parts == 2 ? part : 0];
             facts.step[part][i] = 1;
@@ -94,9 +94,10 @@ template <int ROWS, int THREADS> struct ht_loader {
             corner[i] = 0;
             base[i] = (int)m;
             if (!plan.flat) {
-                int64_t image = m / w.rows_per_image;
-                int at = (int)(m - image * w.rows_per_image), y = at / w.out_w, x = at - y * w.out_w;
-                base[i] = (int)(image * w.h * w.w);
+                unsigned per_image = (unsigned)w.rows_per_image, image = (unsigned)m / per_image;
+                int at = (int)((unsigned)m - image * per_image), y = (int)((unsigned)at / (unsigned)w.out_w);
+                int x = at - y * w.out_w;
+                base[i] = (int)image * w.h * w.w;
                 corner[i] = (int)((unsigned)(y * w.stride - w.pad_top) << 16) | (x * w.stride - w.pad_left & 0xffff);
             }
             if (m >= w.rows)
@@ -105,15 +106,16 @@ template <int ROWS, int THREADS> struct ht_loader {
     }
 
     /* This thread's pieces of the walk's stage to `stage`, and on to the next.  ZEROS: codes in the padding of the
-     * window are the zero point of their row. */
-    template <bool ZEROS>
-    __device__ __forceinline__ void load(const ht_plan &plan, const ht_row_facts<ROWS> &facts, uint32_t stage)
+     * window are zero_of(input, row of the tile). */
+    template <bool ZEROS, class ZERO>
+    __device__ __forceinline__ void load(const ht_plan &plan, const ZERO &zero_of, uint32_t stage)
     {
         const ht_cuda_window &w = plan.p.window;
         int input = walk.input & 1, at = walk.channel + (piece % 4) * 16, width = plan.bytes[input];
         bool any = walk.input < 2 && at < width;
         const uint8_t *x = (const uint8_t *)(input ? plan.p.x2.data : plan.p.x.data);
         int high = w.h * w.upsample, wide = w.w * w.upsample;
+        unsigned padding = 0; /* of these pieces, those in the padding whose zero point is to be written */
 #pragma unroll
         for (int i = 0; i < COUNT; i++) {
             int64_t pixel = base[i];
@@ -130,13 +132,17 @@ template <int ROWS, int THREADS> struct ht_loader {
                 }
                 pixel += iy * w.w + ix;
                 if (ZEROS && read && !inside) {
-                    uint32_t zero = (uint32_t)facts.zero[walk.input & 1][row + i * STRIDE];
-                    ht_shared_store(stage + to + i * STRIDE * HT_STAGE, zero * 0x01010101u);
+                    padding |= 1u << i;
                     continue;
                 }
                 read = read && inside;
             }
             ht_copy_async(stage + to + i * STRIDE * HT_STAGE, read ? x + pixel * width + at : x, read ? 16 : 0);
+        }
+        for (; padding; padding &= padding - 1) {
+            int i = __ffs((int)padding) - 1;
+            ht_shared_store(stage + to + i * STRIDE * HT_STAGE,
+                            (uint32_t)zero_of(input, row + i * STRIDE) * 0x01010101u);
         }
         walk.next(plan);
         walk.next(plan);
