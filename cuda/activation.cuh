@@ -2,8 +2,8 @@
  *
  * ex2.approx is within 2 units in the last place, but of 2^t the rounding of t = x log2 e alone is |x| 2^-24 of the
  * result.  What t lacks is known exactly from one fma and put back: e^x = 2^t (1 + ln 2 (x log2 e - t)).  With
- * rcp.approx (1 unit) all of these are within 6e-7 of their values, save gelu, whose formula (cpu/math.h: Abramowitz and
- * Stegun 7.1.26) is 1.5e-7 |x| off by itself.  NaN passes: the last factor is always x. */
+ * rcp.approx (1 unit) all of these are within 6e-7 of their values, save gelu, whose formula (cpu/math.h: Abramowitz
+ * and Stegun 7.1.26) is 1.5e-7 |x| off by itself.  NaN passes: the last factor is always x. */
 #ifndef HT_CUDA_ACTIVATION_CUH
 #define HT_CUDA_ACTIVATION_CUH
 

@@ -1,4 +1,5 @@
-/* attention.cu   out[t] = sum_j softmax_j(q[t] k[j] scale + key_bias[j] + distance_bias[j - t]) v[j], per head and image.
+/* attention.cu   out[t] = sum_j softmax_j(q[t] k[j] scale + key_bias[j] + distance_bias[j - t]) v[j], per head and
+ * image.
  *
  * attention_f16_mma: q, k, v F16, head dims up to 256.  FlashAttention-2 (Dao 2023): a warp has 16 or 32 queries and
  * walks over tiles of keys; products by mma.sync m16n8k16 with float32 sums, softmax online in float32, its
@@ -8,12 +9,12 @@
  *                                                                           bytes, so that ldmatrix meets no bank twice
  *
  * While a tile is computed, cp.async brings the next.  Keys beyond the last are rows of zeros with scores of -inf, so
- * nothing is read past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8 are
- * loaded an element at a time.  Keys are taken in ascending order in tiles whose size follows from the head dim alone:
- * neither the other images nor the other queries of a block change a row's bits.
+ * nothing is read past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8
+ * are loaded an element at a time.  Keys are taken in ascending order in tiles whose size follows from the head dim
+ * alone: neither the other images nor the other queries of a block change a row's bits.
  *
- * attention_stream: F32, and F16 of larger heads (the VAE's one head of 512).  The same order, in fma and float32; scores
- * of 32 queries x 32 keys at a time, up to 512 channels of the output a block.
+ * attention_stream: F32, and F16 of larger heads (the VAE's one head of 512).  The same order, in fma and float32;
+ * scores of 32 queries x 32 keys at a time, up to 512 channels of the output a block.
  *
  * Tried and dropped: nothing yet. */
 #include <cuda_fp16.h>
@@ -146,8 +147,8 @@ __device__ __forceinline__ void bias_and_mask(float (&s)[MT][BN / 8][4], const h
 }
 
 template <int KD, int ND, int MT>
-__global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(const __grid_constant__
-                                                                               ht_cuda_attention a)
+__global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1)
+    attention_f16_mma(const __grid_constant__ ht_cuda_attention a)
 {
     using tile = flash<KD, ND, MT>;
     constexpr int BN = tile::BN, PITCH = tile::PITCH, PAIRS = (ND + 1) / 2;
@@ -183,8 +184,8 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
     const int end = a.causal ? min(a.keys, first_query + tile::BM) : a.keys, tiles = (end + BN - 1) / BN;
 
     /* Addresses of the thread's rows for ldmatrix. */
-    const uint32_t at_q = (uint32_t)__cvta_generic_to_shared(
-        shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
+    const uint32_t at_q =
+        (uint32_t)__cvta_generic_to_shared(shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
     const uint32_t at_k =
         (uint32_t)__cvta_generic_to_shared(shared_k + (lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8);
     const uint32_t at_v = (uint32_t)__cvta_generic_to_shared(shared_v + lane % 16 * PITCH + lane / 16 * 8);
@@ -344,7 +345,13 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
 
 /* ---- attention_stream ---- */
 
-enum { STREAM_THREADS = 256, STREAM_TILE = 32, STREAM_STEP = 64, STREAM_PITCH = STREAM_STEP + 4, STREAM_CHANNELS = 512 };
+enum {
+    STREAM_THREADS = 256,
+    STREAM_TILE = 32,
+    STREAM_STEP = 64,
+    STREAM_PITCH = STREAM_STEP + 4,
+    STREAM_CHANNELS = 512
+};
 
 /* 8 channels from `channel` on of a row; 0 beyond `dim` or where there is no row. */
 __device__ __forceinline__ void load_8(float (&x)[8], const ht_cuda_tensor &t, int64_t row_at, int channel, int dim,
@@ -377,8 +384,8 @@ __device__ __forceinline__ float chain(float sum, float4 x, float4 y)
 
 /* QN: queries of a thread; it has 8 channels of each.  256 / (32 / QN) threads lie side by side over channels. */
 template <int QN>
-__global__ void __launch_bounds__(STREAM_THREADS) attention_stream(const __grid_constant__ ht_cuda_attention a,
-                                                                   int slices)
+__global__ void __launch_bounds__(STREAM_THREADS)
+    attention_stream(const __grid_constant__ ht_cuda_attention a, int slices)
 {
     constexpr int ACROSS = STREAM_THREADS * QN / STREAM_TILE;
     __shared__ __align__(16) float shared_q[STREAM_TILE * STREAM_PITCH], shared_k[STREAM_TILE * STREAM_PITCH];

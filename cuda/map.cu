@@ -99,9 +99,8 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const __grid_constant__ ht
         ht_load_floats<W>(y, row_of(m.row2, row, m.rows_per_image) + column);
     if (KIND == HT_CUDA_ADD_TABLE)
         ht_load_floats<W>(z, m.table + repeated(row, (int64_t)m.a) * m.channels + column);
-    float step = KIND == HT_CUDA_QUANTIZE && !ht_makes_codes(m.out)
-                     ? ht_scale_of(m.codes.scale, row, m.rows_per_image).x
-                     : 1;
+    float step =
+        KIND == HT_CUDA_QUANTIZE && !ht_makes_codes(m.out) ? ht_scale_of(m.codes.scale, row, m.rows_per_image).x : 1;
 #pragma unroll
     for (int k = 0; k < W; k++) {
         if (KIND == HT_CUDA_ADD)
@@ -295,8 +294,8 @@ __device__ __forceinline__ void write_range(const ht_cuda_input_range &r, int64_
 }
 
 template <int W>
-__global__ void __launch_bounds__(RANGE_THREADS) range_kernel(const __grid_constant__ ht_cuda_input_range r,
-                                                              int64_t part)
+__global__ void __launch_bounds__(RANGE_THREADS)
+    range_kernel(const __grid_constant__ ht_cuda_input_range r, int64_t part)
 {
     int64_t row = blockIdx.x, first = (int64_t)blockIdx.y * part, end = first + part;
     float below = 0, high = 0;

@@ -1,8 +1,8 @@
 /* move.cu   out[row][channel] = x[elsewhere]: slices, joins, nearest upsampling, patches, picked rows; and the few
  * movements that compute: averages.
  *
- * Where x, y and out have one dtype (codes too), elements are not looked at: rows are moved in the widest units, up to 16
- * bytes, that all row lengths and offsets are multiples of.  Else an element at a time, converted. */
+ * Where x, y and out have one dtype (codes too), elements are not looked at: rows are moved in the widest units, up to
+ * 16 bytes, that all row lengths and offsets are multiples of.  Else an element at a time, converted. */
 #include "cuda/device.h"
 #include "cuda/vector.cuh"
 
@@ -157,7 +157,7 @@ static int launch_units(const ht_cuda_move *m)
     ht_cuda_move in_units = *m;
     int *const counts[] = {&in_units.channels, &in_units.c[0], &in_units.c[1], &in_units.begin};
     for (int *const *c = counts; c < counts + 4; c++)
-        **c = (int)((size_t)**c * bytes / unit);
+        **c = (int)((size_t) * *c * bytes / unit);
     int64_t count = m->rows * in_units.channels;
     unsigned blocks = (unsigned)((count + THREADS - 1) / THREADS);
     cudaStream_t stream = ht_cuda_stream();

@@ -1,10 +1,10 @@
 /* norm.cu   group_norm: y = (x - mean) a + bias, a = weight / sqrt(var + eps), over a group's channels of all positions
  * of an image, then SiLU and codes; layer_norm, modulate, rms_norm: the same over a row.
  *
- * Variances are never E[x^2] - E[x]^2.  A thread has one column of W channels and, of every few positions, takes for each
- * channel the sum s and, around its own mean, the sum of squares q; (s, q, n) of a part and another join as
- *     q = q_1 + q_2 + (s_2 / n_2 - s_1 / n_1)^2 n_1 n_2 / (n_1 + n_2)              (Chan, Golub, LeVeque 1983)
- * within the thread, and in a group's parts as q = sum q_i + n_i (s_i / n_i - mean)^2.
+ * Variances are never E[x^2] - E[x]^2.  A thread has one column of W channels and, of every few positions, takes for
+ * each channel the sum s and, around its own mean, the sum of squares q; (s, q, n) of a part and another join as q =
+ * q_1 + q_2 + (s_2 / n_2 - s_1 / n_1)^2 n_1 n_2 / (n_1 + n_2)              (Chan, Golub, LeVeque 1983) within the
+ * thread, and in a group's parts as q = sum q_i + n_i (s_i / n_i - mean)^2.
  *
  *   whole_groups   a block has all positions of a few whole groups, in registers: one pass over memory.  Small images.
  *   group_sums     a block has all channels of one chunk of positions: S and Q of the chunk's groups go to memory as
@@ -403,18 +403,21 @@ int ht_cuda_group_norm_run(const ht_cuda_group_norm *n)
     bool half = n->x.dtype == HT_CUDA_F16, wide = width_of(n) == 8;
     norm_tile t;
     if (whole_tile(n, &t)) {
-        (half ? wide ? launch_whole<__half, 8> : launch_whole<__half, 1>
-              : wide ? launch_whole<float, 8> : launch_whole<float, 1>)(n, t);
+        (half   ? wide ? launch_whole<__half, 8> : launch_whole<__half, 1>
+           : wide ? launch_whole<float, 8>
+                : launch_whole<float, 1>)(n, t);
         return ht_cuda_launched();
     }
     t = chunk_tile(n);
-    (half ? wide ? launch_sums<__half, 8> : launch_sums<__half, 1>
-          : wide ? launch_sums<float, 8> : launch_sums<float, 1>)(n, t);
+    (half   ? wide ? launch_sums<__half, 8> : launch_sums<__half, 1>
+       : wide ? launch_sums<float, 8>
+            : launch_sums<float, 1>)(n, t);
     int status = ht_cuda_launched();
     if (status)
         return status;
-    (half ? wide ? launch_apply<__half, 8> : launch_apply<__half, 1>
-          : wide ? launch_apply<float, 8> : launch_apply<float, 1>)(n, t);
+    (half   ? wide ? launch_apply<__half, 8> : launch_apply<__half, 1>
+       : wide ? launch_apply<float, 8>
+            : launch_apply<float, 1>)(n, t);
     return ht_cuda_launched();
 }
 
@@ -452,10 +455,9 @@ __device__ __forceinline__ void norm_values(const ht_cuda_row_norm &n, int64_t i
     }
 #pragma unroll
     for (int i = 0; i < W; i++)
-        x[i] = n.kind == HT_CUDA_RMS_NORM
-                   ? __fmul_rn(__fmul_rn(x[i], r), w[i])
-                   : __fmaf_rn(__fmul_rn(__fsub_rn(x[i], mean), r),
-                               n.kind == HT_CUDA_MODULATE ? __fadd_rn(1.0f, w[i]) : w[i], b[i]);
+        x[i] = n.kind == HT_CUDA_RMS_NORM ? __fmul_rn(__fmul_rn(x[i], r), w[i])
+                                          : __fmaf_rn(__fmul_rn(__fsub_rn(x[i], mean), r),
+                                                      n.kind == HT_CUDA_MODULATE ? __fadd_rn(1.0f, w[i]) : w[i], b[i]);
 }
 
 template <int T, int V>

@@ -83,8 +83,8 @@ __device__ __forceinline__ void ht_store_n(const ht_cuda_tensor &t, const ht_cod
         ht_pack<uint8_t, W> p;
 #pragma unroll
         for (int k = 0; k < W; k++)
-            p.at[k] = (uint8_t)(t.dtype == HT_CUDA_U8 ? ht_code_by_adding(v[k], c)
-                                                       : ht_e4m3_of(__fdiv_rn(v[k], c.step)));
+            p.at[k] =
+                (uint8_t)(t.dtype == HT_CUDA_U8 ? ht_code_by_adding(v[k], c) : ht_e4m3_of(__fdiv_rn(v[k], c.step)));
         *(ht_pack<uint8_t, W> *)((uint8_t *)t.data + i) = p;
     }
 }
