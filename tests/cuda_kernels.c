@@ -682,12 +682,12 @@ static double map_reference(const ht_cuda_map *m, const map_values *e, float ste
     case HT_CUDA_QUICK_GELU:
         y = -(double)1.702f * x;
         v = x / (1 + exp(y));
-        *b = fabs(v) * (1e-6 + 3 * U * fabs(y)) + 1e-36;
+        *b = fabs(v) * (1e-6 + 3 * U * fabs(y)) + 1e-35;
         return v;
     case HT_CUDA_GELU_TANH:
         y = x * ((double)-0.0713548163f * x * x + (double)-1.59576912f);
         v = x / (1 + exp(y));
-        *b = fabs(v) * (1e-6 + 5 * U * fabs(y)) + 1e-36;
+        *b = fabs(v) * (1e-6 + 5 * U * fabs(y)) + 1e-35;
         return v;
     case HT_CUDA_TANH:
         *b = 5e-7 * fabs(tanh(x));
