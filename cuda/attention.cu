@@ -2,22 +2,23 @@
  * image.
  *
  * attention_f16_mma: q, k, v F16, head dims up to 256.  FlashAttention-2 (Dao 2023): a warp has 16 or 32 queries and
- * walks over tiles of 32 keys; products by mma.sync m16n8k16 with float32 sums, softmax online in float32, its
+ * walks over tiles of keys; products by mma.sync m16n8k16 with float32 sums, softmax online in float32, its
  * probabilities rounded to F16 as they are in the accumulators' layout, which is that of the next product's operand.
- * While exponentials of a tile are computed, the tensor cores have the next tile's scores (FlashAttention-3's order,
- * Shah et al. 2024, section 3.2, within a warp).
  *
- *     shared memory   q [16 MT WARPS][PITCH]   k, v [STAGES][KEYS][PITCH] F16   PITCH = 16 KD + 8: an odd number of 16
- *                                                                               bytes, so that ldmatrix meets no bank
- *                                                                               twice
+ *     shared memory   q [16 MT WARPS][PITCH]   k, v [2][BN][PITCH] F16      PITCH = 16 KD + 8: an odd number of 16
+ *                                                                           bytes, so that ldmatrix meets no bank twice
  *
- * cp.async brings tiles STAGES ahead.  Keys beyond the last are rows of zeros with scores of -inf, so nothing is read
- * past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8 are loaded an
- * element at a time.  Keys are taken in ascending order in tiles of 32, and a tile of which a row sees nothing leaves
- * its bits alone: neither the other images nor the other queries of a block change a row.
+ * While a tile is computed, cp.async brings the next.  Keys beyond the last are rows of zeros with scores of -inf, so
+ * nothing is read past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8
+ * are loaded an element at a time.  Keys are taken in ascending order in tiles whose size follows from the head dim
+ * alone: neither the other images nor the other queries of a block change a row's bits.
  *
  * attention_stream: F32, and F16 of larger heads (the VAE's one head of 512).  The same order, in fma and float32;
- * scores of 32 queries x 32 keys at a time, up to 512 channels of the output a block. */
+ * scores of 32 queries x 32 keys at a time, up to 512 channels of the output a block.
+ *
+ * Tried and dropped (H100): tiles of 32 keys in a ring of 4, with the next tile's scores computed among the
+ * exponentials of this one, as FlashAttention-3 does between warps: 15 to 50 % slower than two plain blocks a
+ * multiprocessor, which overlap by themselves. */
 #include <cuda_fp16.h>
 
 #include "cuda/activation.cuh"
@@ -26,11 +27,16 @@
 
 #define LOG2E 1.44269504f
 
-enum { WARPS = 4, THREADS = 32 * WARPS, KEYS = 32 }; /* KEYS: of a tile */
+enum { WARPS = 4, THREADS = 32 * WARPS };
 
 /* ---- instructions ---- */
 
-__device__ __forceinline__ void copy_16(uint32_t to, const void *from, bool there)
+__device__ __forceinline__ void copy_16(uint32_t to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+__device__ __forceinline__ void copy_16_or_0(uint32_t to, const void *from, bool there)
 {
     int bytes = there ? 16 : 0; /* the rest is zeros */
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -41,10 +47,9 @@ __device__ __forceinline__ void copies_sent(void)
     asm volatile("cp.async.commit_group;" ::: "memory");
 }
 
-/* All but the last N sent. */
-template <int N> __device__ __forceinline__ void copies_done(void)
+__device__ __forceinline__ void copies_done(void)
 {
-    asm volatile("cp.async.wait_group %0;" ::"n"(N) : "memory");
+    asm volatile("cp.async.wait_group 0;" ::: "memory");
 }
 
 __device__ __forceinline__ void load_matrices(uint32_t (&r)[4], uint32_t at)
@@ -91,28 +96,34 @@ __device__ __forceinline__ uint32_t two_halves(float low, float high)
 
 /* KD: steps of 16 channels in q k^T; ND: of 8 channels in p v; MT: tiles of 16 queries a warp. */
 template <int KD, int ND, int MT> struct flash {
-    static constexpr int BM = 16 * MT * WARPS, PITCH = KD * 16 + 8, STAGES = KD <= 8 ? 4 : KD <= 10 ? 3 : 2;
-    static constexpr int Q_HALVES = BM * PITCH, TILE_HALVES = KEYS * PITCH;
-    static constexpr size_t SHARED = (size_t)(Q_HALVES + 2 * STAGES * TILE_HALVES) * sizeof(__half);
+    static constexpr int BM = 16 * MT * WARPS, BN = KD > 10 ? 32 : 64, PITCH = KD * 16 + 8;
+    static constexpr int Q_HALVES = BM * PITCH, TILE_HALVES = BN * PITCH;
+    static constexpr size_t SHARED = (size_t)(Q_HALVES + 4 * TILE_HALVES) * sizeof(__half);
     static constexpr bool Q_IN_REGISTERS = MT == 2 ? KD <= 5 : KD <= 10;
-    static constexpr int BLOCKS = MT == 2 ? KD <= 3 ? 3 : 2 : KD <= 3 ? 4 : KD <= 6 ? 3 : 2; /* of a multiprocessor */
 };
 
-/* `rows` rows of a head into [rows][PITCH]; those from `there` on are zeros.  `from`: the head's channels of row 0. */
+/* ROWS rows of a head into [ROWS][PITCH]; those from `there` on are zeros.  `from`: the head's channels of row 0.  A
+ * row has LANES threads side by side, so that a copy costs an addition: one tile in six would else be arithmetic. */
 template <int KD, int ROWS>
 __device__ __forceinline__ void load_rows(__half *to, const __half *from, int there, int width, int dim)
 {
-    constexpr int PITCH = KD * 16 + 8, CHUNKS = KD * 2;
-    if (there <= 0) /* the tiles after the last */
-        return;
+    constexpr int PITCH = KD * 16 + 8, LANES = KD <= 2 ? 4 : KD <= 4 ? 8 : KD <= 8 ? 16 : 32, AT_ONCE = THREADS / LANES;
     if (dim % 8 == 0) {
-        uint32_t base = (uint32_t)__cvta_generic_to_shared(to);
+        int row = threadIdx.x / LANES, channel = threadIdx.x % LANES * 8;
+        if (channel >= dim)
+            return;
+        uint32_t at = (uint32_t)__cvta_generic_to_shared(to + row * PITCH + channel);
+        const int64_t step = (int64_t)AT_ONCE * width;
+        const __half *source = from + (int64_t)row * width + channel;
+        if (there >= ROWS) {
 #pragma unroll
-        for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-            int row = i / CHUNKS, chunk = i % CHUNKS;
-            if (chunk * 8 < dim)
-                copy_16(base + (uint32_t)(row * PITCH + chunk * 8) * 2,
-                        from + (int64_t)(row < there ? row : 0) * width + chunk * 8, row < there);
+            for (int i = 0; i < ROWS / AT_ONCE; i++, source += step)
+                copy_16(at + i * AT_ONCE * PITCH * 2, source);
+        } else {
+            for (int i = 0; i < ROWS / AT_ONCE; i++, source += step) {
+                bool is_there = row + i * AT_ONCE < there;
+                copy_16_or_0(at + i * AT_ONCE * PITCH * 2, is_there ? source : from, is_there);
+            }
         }
     } else {
         for (int i = threadIdx.x; i < ROWS * KD * 16; i += THREADS) {
@@ -123,33 +134,35 @@ __device__ __forceinline__ void load_rows(__half *to, const __half *from, int th
     }
 }
 
-/* What a warp's part of the work is, the same for all tiles of keys. */
+/* Channels that copies do not write, of ROWS rows. */
+template <int KD, int ROWS> __device__ __forceinline__ void clear_rest(__half *to, int dim)
+{
+    constexpr int PITCH = KD * 16 + 8;
+    int rest = KD * 2 - dim / 8;
+    for (int i = threadIdx.x; dim % 8 == 0 && i < ROWS * rest; i += THREADS)
+        *(uint4 *)(to + i / rest * PITCH + dim + i % rest * 8) = make_uint4(0, 0, 0, 0);
+}
+
+/* What is the same for all tiles of keys. */
 struct head_of_image {
     const float *key_bias, *distance; /* distance: at [j - t] */
     float factor;                     /* of scores in the exponent of 2 */
     int keys, causal, row;            /* row: the thread's first query */
-    int first;                        /* the warp's first query */
-    bool biased;
-};
-
-/* Rows of a warp: what is known of the keys so far. */
-template <int ND, int MT> struct rows_so_far {
-    float o[MT][ND][4], most[MT][2], sum[MT][2];
 };
 
 /* Scores become exponents of 2, biased, and -inf where there is no key to see. */
-template <int MT>
-__device__ __forceinline__ void bias_and_mask(float (&s)[MT][KEYS / 8][4], const head_of_image &h, int first)
+template <int BN, int MT>
+__device__ __forceinline__ void bias_and_mask(float (&s)[MT][BN / 8][4], const head_of_image &h, int first, bool biased)
 {
 #pragma unroll
     for (int m = 0; m < MT; m++)
 #pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
+        for (int n = 0; n < BN / 8; n++)
 #pragma unroll
             for (int i = 0; i < 4; i++) {
                 int t = h.row + m * 16 + i / 2 * 8, j = first + n * 8 + threadIdx.x % 4 * 2 + i % 2;
                 bool seen = j < h.keys && !(h.causal && j > t);
-                if (h.biased && seen) {
+                if (biased && seen) {
                     float bias = h.key_bias ? h.key_bias[j] : 0;
                     bias = h.distance ? __fadd_rn(bias, h.distance[j - t]) : bias;
                     s[m][n][i] = __fmaf_rn(s[m][n][i], h.factor, __fmul_rn(bias, LOG2E));
@@ -158,302 +171,201 @@ __device__ __forceinline__ void bias_and_mask(float (&s)[MT][KEYS / 8][4], const
             }
 }
 
-/* Step d of q k^T: s += 16 channels of 16 MT queries and 32 keys. */
-template <int KD, int MT>
-__device__ __forceinline__ void score_step(float (&s)[MT][KEYS / 8][4], const uint32_t (&q)[MT][4], uint32_t at_k,
-                                           int d)
-{
-    constexpr int PITCH = KD * 16 + 8;
-#pragma unroll
-    for (int n = 0; n < KEYS / 16; n++) {
-        uint32_t b[4];
-        load_matrices(b, at_k + (uint32_t)(n * 16 * PITCH + d * 16) * 2);
-#pragma unroll
-        for (int m = 0; m < MT; m++) {
-            multiply(s[m][2 * n], q[m], b[0], b[1]);
-            multiply(s[m][2 * n + 1], q[m], b[2], b[3]);
-        }
-    }
-}
-
-/* The thread's part of q, in registers or read again for every tile. */
-template <int KD, int ND, int MT> struct queries_of_warp {
-    using tile = flash<KD, ND, MT>;
-    uint32_t held[tile::Q_IN_REGISTERS ? KD : 1][MT][4], at;
-
-    __device__ __forceinline__ void read(uint32_t (&q)[MT][4], int d) const
-    {
-#pragma unroll
-        for (int m = 0; m < MT; m++)
-            load_matrices(q[m], at + (uint32_t)(m * 16 * tile::PITCH + d * 16) * 2);
-    }
-
-    __device__ __forceinline__ void hold(void)
-    {
-        if (tile::Q_IN_REGISTERS)
-#pragma unroll
-            for (int d = 0; d < KD; d++)
-                read(held[tile::Q_IN_REGISTERS ? d : 0], d);
-    }
-
-    __device__ __forceinline__ void step(float (&s)[MT][KEYS / 8][4], uint32_t at_k, int d) const
-    {
-        if (tile::Q_IN_REGISTERS)
-            score_step<KD, MT>(s, held[tile::Q_IN_REGISTERS ? d : 0], at_k, d);
-        else {
-            uint32_t q[MT][4];
-            read(q, d);
-            score_step<KD, MT>(s, q, at_k, d);
-        }
-    }
-};
-
-template <int MT> __device__ __forceinline__ void clear(float (&s)[MT][KEYS / 8][4])
-{
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int n = 0; n < KEYS / 8; n++)
-            s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
-}
-
-/* o += p v of 16 keys, number kk of the tile. */
 template <int KD, int ND, int MT>
-__device__ __forceinline__ void value_step(float (&o)[MT][ND][4], const float (&s)[MT][KEYS / 8][4], uint32_t at_v,
-                                           int kk, int pair)
-{
-    constexpr int PITCH = KD * 16 + 8;
-    uint32_t b[4], at = at_v + (uint32_t)(kk * 16 * PITCH + pair * 16) * 2;
-    if (2 * pair + 1 < ND)
-        load_transposed(b, at);
-    else
-        load_two_transposed(b, at);
-#pragma unroll
-    for (int m = 0; m < MT; m++) {
-        uint32_t p[4] = {two_halves(s[m][2 * kk][0], s[m][2 * kk][1]), two_halves(s[m][2 * kk][2], s[m][2 * kk][3]),
-                         two_halves(s[m][2 * kk + 1][0], s[m][2 * kk + 1][1]),
-                         two_halves(s[m][2 * kk + 1][2], s[m][2 * kk + 1][3])};
-        multiply(o[m][2 * pair], p, b[0], b[1]);
-        if (2 * pair + 1 < ND)
-            multiply(o[m][2 * pair + 1 < ND ? 2 * pair + 1 : 0], p, b[2], b[3]);
-    }
-}
-
-/* Softmax of the scores `now` of keys first .. and their part of the output, and meanwhile, if there are MORE keys, the
- * scores `next` of the tile at at_k: tensor cores and exponentials are as busy, so that neither should wait for the
- * other.  The statements lie as the instructions should. */
-template <int KD, int ND, int MT, bool MORE>
-__device__ __forceinline__ void tile_step(rows_so_far<ND, MT> &r, float (&now)[MT][KEYS / 8][4],
-                                          float (&next)[MT][KEYS / 8][4], const queries_of_warp<KD, ND, MT> &q,
-                                          const head_of_image &h, uint32_t at_k, uint32_t at_v, int first)
-{
-    constexpr int PAIRS = (ND + 1) / 2, HALF = MT * KEYS / 8; /* exponentials of 16 keys */
-    const float factor = h.biased ? 1.0f : h.factor;
-    if (h.biased || first + KEYS > h.keys || (h.causal && first + KEYS > h.first))
-        bias_and_mask<MT>(now, h, first);
-    if (MORE) {
-        clear<MT>(next);
-        q.step(next, at_k, 0);
-    }
-    float base[MT][2], shrink[MT][2];
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float top = r.most[m][half];
-#pragma unroll
-            for (int n = 0; n < KEYS / 8; n++)
-                top = fmaxf(top, fmaxf(now[m][n][half * 2], now[m][n][half * 2 + 1]));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
-            top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
-            base[m][half] = top == -INFINITY ? 0 : -__fmul_rn(top, factor); /* no key seen yet */
-            /* exactly 1 where the largest score stays */
-            shrink[m][half] = ht_exp2_approx(__fadd_rn(__fmul_rn(r.most[m][half], factor), base[m][half]));
-            r.most[m][half] = top;
-            r.sum[m][half] = __fmul_rn(r.sum[m][half], shrink[m][half]);
-        }
-    /* Number e of the thread's exponentials, those of keys 0 .. 15 first. */
-    auto exponential = [&](int e) {
-        int n = e / (4 * MT), m = e / 4 % MT, i = e % 4;
-        now[m][n][i] = ht_exp2_approx(__fmaf_rn(now[m][n][i], factor, base[m][i / 2]));
-        r.sum[m][i / 2] = __fadd_rn(r.sum[m][i / 2], now[m][n][i]);
-    };
-#pragma unroll
-    for (int d = 1; d < KD; d++) {
-        if (MORE)
-            q.step(next, at_k, d);
-#pragma unroll
-        for (int e = 0; e < 2 * HALF; e++)
-            if (e * (KD - 1) / HALF == d - 1 && e < HALF)
-                exponential(e);
-#pragma unroll
-        for (int n = 0; n < ND; n++)
-            if (n * (KD - 1) / ND == d - 1)
-#pragma unroll
-                for (int m = 0; m < MT; m++)
-#pragma unroll
-                    for (int i = 0; i < 4; i++)
-                        r.o[m][n][i] = __fmul_rn(r.o[m][n][i], shrink[m][i / 2]);
-    }
-#pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++) {
-        value_step<KD, ND, MT>(r.o, now, at_v, 0, pair);
-#pragma unroll
-        for (int e = HALF; e < 2 * HALF; e++)
-            if ((e - HALF) * PAIRS / HALF == pair)
-                exponential(e);
-    }
-#pragma unroll
-    for (int pair = 0; pair < PAIRS; pair++)
-        value_step<KD, ND, MT>(r.o, now, at_v, 1, pair);
-}
-
-/* The rows, divided by their sums, to memory. */
-template <int ND, int MT>
-__device__ __forceinline__ void write_rows(const ht_cuda_attention &a, const rows_so_far<ND, MT> &r, int image,
-                                           int head, int row)
-{
-    const int width = a.heads * a.dim, lane = threadIdx.x % 32;
-#pragma unroll
-    for (int m = 0; m < MT; m++)
-#pragma unroll
-        for (int half = 0; half < 2; half++) {
-            float total = r.sum[m][half];
-            total += __shfl_xor_sync(~0u, total, 1);
-            total += __shfl_xor_sync(~0u, total, 2);
-            float per = __frcp_rn(total);
-            int t = row + m * 16 + half * 8;
-            if (t >= a.queries)
-                continue;
-            int64_t at = ((int64_t)image * a.queries + t) * width + head * a.dim;
-#pragma unroll
-            for (int n = 0; n < ND; n++) {
-                int channel = n * 8 + lane % 4 * 2;
-                float x = r.o[m][n][half * 2] * per, y = r.o[m][n][half * 2 + 1] * per;
-                if (a.out.dtype == HT_CUDA_F16 && a.dim % 2 == 0) {
-                    if (channel < a.dim)
-                        *(uint32_t *)((__half *)a.out.data + at + channel) = two_halves(x, y);
-                } else {
-                    if (channel < a.dim)
-                        ht_store(a.out, {}, at + channel, 0, 1, x);
-                    if (channel + 1 < a.dim)
-                        ht_store(a.out, {}, at + channel + 1, 0, 1, y);
-                }
-            }
-        }
-}
-
-/* Tile c of k is read in step c - 1, tile c of v in step c; after step c both buffers take the tiles STAGES further. */
-template <int KD, int ND, int MT>
-__global__ void __launch_bounds__(THREADS, (flash<KD, ND, MT>::BLOCKS))
+__global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1)
     attention_f16_mma(const __grid_constant__ ht_cuda_attention a)
 {
     using tile = flash<KD, ND, MT>;
-    constexpr int PITCH = tile::PITCH, STAGES = tile::STAGES;
+    constexpr int BN = tile::BN, PITCH = tile::PITCH, PAIRS = (ND + 1) / 2;
     extern __shared__ __align__(16) __half memory[];
     __half *const shared_q = memory, *const shared_k = memory + tile::Q_HALVES,
-                  *const shared_v = shared_k + STAGES * tile::TILE_HALVES;
+                  *const shared_v = shared_k + 2 * tile::TILE_HALVES;
     const int lane = threadIdx.x % 32, warp = threadIdx.x / 32, first_query = blockIdx.x * tile::BM;
     const int head = blockIdx.y, image = blockIdx.z, kv_image = a.kv_images == 1 ? 0 : image;
     const int width = a.heads * a.dim, dim = a.dim;
     const __half *q = (const __half *)a.q.data + ((int64_t)image * a.queries + first_query) * width + head * dim;
     const __half *k = (const __half *)a.k.data + (int64_t)kv_image * a.keys * width + head * dim;
     const __half *v = (const __half *)a.v.data + (int64_t)kv_image * a.keys * width + head * dim;
-    const int end = a.causal ? min(a.keys, first_query + tile::BM) : a.keys, tiles = (end + KEYS - 1) / KEYS;
-    auto load_k = [&](int c, int slot) {
-        load_rows<KD, KEYS>(shared_k + slot * tile::TILE_HALVES, k + (int64_t)c * KEYS * width,
-                            c < tiles ? a.keys - c * KEYS : 0, width, dim);
-    };
-    auto load_v = [&](int c, int slot) {
-        load_rows<KD, KEYS>(shared_v + slot * tile::TILE_HALVES, v + (int64_t)c * KEYS * width,
-                            c < tiles ? a.keys - c * KEYS : 0, width, dim);
-    };
 
-    if (dim % 8 == 0 && dim < KD * 16) { /* channels that copies do not write */
-        for (int i = threadIdx.x; i < (int)(tile::SHARED / 16); i += THREADS)
-            ((uint4 *)memory)[i] = make_uint4(0, 0, 0, 0);
-        __syncthreads();
+    if (dim < KD * 16) {
+        clear_rest<KD, tile::BM>(shared_q, dim);
+        clear_rest<KD, 2 * BN>(shared_k, dim);
     }
     load_rows<KD, tile::BM>(shared_q, q, a.queries - first_query, width, dim);
-#pragma unroll
-    for (int c = 0; c < STAGES; c++) {
-        load_k(c, c);
-        load_v(c, c);
-        copies_sent();
-    }
+    load_rows<KD, BN>(shared_k, k, a.keys, width, dim);
+    load_rows<KD, BN>(shared_v, v, a.keys, width, dim);
+    copies_sent();
 
-    const int row = first_query + warp * 16 * MT + lane / 4;
+    const bool biased = a.key_bias || a.distance_bias || a.scale <= 0;
     const head_of_image h = {
         a.key_bias ? a.key_bias + image * a.key_bias_stride : NULL,
         a.distance_bias ? a.distance_bias + (int64_t)head * (a.queries + a.keys - 1) + a.queries - 1 : NULL,
         __fmul_rn(a.scale, LOG2E),
         a.keys,
         a.causal,
-        row,
-        first_query + warp * 16 * MT,
-        a.key_bias || a.distance_bias || a.scale <= 0};
+        first_query + warp * 16 * MT + lane / 4};
+    const float factor = biased ? 1.0f : h.factor;
+    const int end = a.causal ? min(a.keys, first_query + tile::BM) : a.keys, tiles = (end + BN - 1) / BN;
 
     /* Addresses of the thread's rows for ldmatrix. */
-    queries_of_warp<KD, ND, MT> queries;
-    queries.at = (uint32_t)__cvta_generic_to_shared(shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
+    const uint32_t at_q =
+        (uint32_t)__cvta_generic_to_shared(shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
     const uint32_t at_k =
         (uint32_t)__cvta_generic_to_shared(shared_k + (lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8);
     const uint32_t at_v = (uint32_t)__cvta_generic_to_shared(shared_v + lane % 16 * PITCH + lane / 16 * 8);
-    constexpr uint32_t BYTES = tile::TILE_HALVES * 2;
 
-    rows_so_far<ND, MT> r;
+    float o[MT][ND][4], most[MT][2], sum[MT][2];
 #pragma unroll
     for (int m = 0; m < MT; m++) {
-        r.most[m][0] = r.most[m][1] = -INFINITY;
-        r.sum[m][0] = r.sum[m][1] = 0;
+        most[m][0] = most[m][1] = -INFINITY;
+        sum[m][0] = sum[m][1] = 0;
 #pragma unroll
         for (int n = 0; n < ND; n++)
-            r.o[m][n][0] = r.o[m][n][1] = r.o[m][n][2] = r.o[m][n][3] = 0;
+            o[m][n][0] = o[m][n][1] = o[m][n][2] = o[m][n][3] = 0;
     }
 
-    float s[MT][KEYS / 8][4], other[MT][KEYS / 8][4];
-    copies_done<STAGES - 1>();
+    copies_done();
     __syncthreads();
-    queries.hold();
-    clear<MT>(s);
+    uint32_t q_held[tile::Q_IN_REGISTERS ? KD : 1][MT][4];
+    if (tile::Q_IN_REGISTERS)
 #pragma unroll
-    for (int d = 0; d < KD; d++)
-        queries.step(s, at_k, d);
-    copies_done<STAGES - 2>();
-    __syncthreads();
-    load_k(STAGES, 0);
-    copies_sent();
-
-    int slot = 0; /* of tile c */
-    auto advance = [&](int c) {
-        int following = slot + 1 < STAGES ? slot + 1 : 0;
-        copies_done<STAGES - 2>();
-        __syncthreads();
-        load_k(c + 1 + STAGES, following);
-        load_v(c + STAGES, slot);
-        copies_sent();
-        slot = following;
-    };
-    auto after = [&]() { return (uint32_t)(slot + 1 < STAGES ? slot + 1 : 0) * BYTES; };
-    for (int c = 0; c + 1 < tiles; c++) {
-        tile_step<KD, ND, MT, true>(r, s, other, queries, h, at_k + after(), at_v + slot * BYTES, c * KEYS);
-        advance(c);
-        c++;
-        if (c + 1 >= tiles) {
+        for (int d = 0; d < KD; d++)
 #pragma unroll
             for (int m = 0; m < MT; m++)
+                load_matrices(q_held[tile::Q_IN_REGISTERS ? d : 0][m], at_q + (uint32_t)(m * 16 * PITCH + d * 16) * 2);
+
+    for (int j = 0; j < tiles; j++) {
+        const uint32_t stage = (uint32_t)(j & 1) * tile::TILE_HALVES * 2;
+        if (j) {
+            copies_done();
+            __syncthreads();
+        }
+        if (j + 1 < tiles) {
+            int next = (j + 1) * BN, other = (~j & 1) * tile::TILE_HALVES;
+            load_rows<KD, BN>(shared_k + other, k + (int64_t)next * width, a.keys - next, width, dim);
+            load_rows<KD, BN>(shared_v + other, v + (int64_t)next * width, a.keys - next, width, dim);
+            copies_sent();
+        }
+
+        float s[MT][BN / 8][4];
 #pragma unroll
-                for (int n = 0; n < KEYS / 8; n++)
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int n = 0; n < BN / 8; n++)
+                s[m][n][0] = s[m][n][1] = s[m][n][2] = s[m][n][3] = 0;
+#pragma unroll
+        for (int d = 0; d < KD; d++) {
+            uint32_t q_now[MT][4];
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                if (tile::Q_IN_REGISTERS)
 #pragma unroll
                     for (int i = 0; i < 4; i++)
-                        s[m][n][i] = other[m][n][i];
-            break;
+                        q_now[m][i] = q_held[tile::Q_IN_REGISTERS ? d : 0][m][i];
+                else
+                    load_matrices(q_now[m], at_q + (uint32_t)(m * 16 * PITCH + d * 16) * 2);
+            }
+#pragma unroll
+            for (int n = 0; n < BN / 16; n++) {
+                uint32_t b[4];
+                load_matrices(b, at_k + stage + (uint32_t)(n * 16 * PITCH + d * 16) * 2);
+#pragma unroll
+                for (int m = 0; m < MT; m++) {
+                    multiply(s[m][2 * n], q_now[m], b[0], b[1]);
+                    multiply(s[m][2 * n + 1], q_now[m], b[2], b[3]);
+                }
+            }
         }
-        tile_step<KD, ND, MT, true>(r, other, s, queries, h, at_k + after(), at_v + slot * BYTES, c * KEYS);
-        advance(c);
+
+        int first = j * BN;
+        if (biased || first + BN > a.keys || (a.causal && first + BN > first_query + warp * 16 * MT))
+            bias_and_mask<BN, MT>(s, h, first, biased);
+
+#pragma unroll
+        for (int m = 0; m < MT; m++)
+#pragma unroll
+            for (int half = 0; half < 2; half++) {
+                float top = most[m][half];
+#pragma unroll
+                for (int n = 0; n < BN / 8; n++)
+                    top = fmaxf(top, fmaxf(s[m][n][half * 2], s[m][n][half * 2 + 1]));
+                top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
+                top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
+                float base = top == -INFINITY ? 0 : -__fmul_rn(top, factor); /* no key seen yet */
+                /* exactly 1 where the largest score stays */
+                float shrink = ht_exp2_approx(__fadd_rn(__fmul_rn(most[m][half], factor), base));
+                most[m][half] = top;
+                float total = 0;
+#pragma unroll
+                for (int n = 0; n < BN / 8; n++)
+#pragma unroll
+                    for (int i = half * 2; i < half * 2 + 2; i++) {
+                        s[m][n][i] = ht_exp2_approx(__fmaf_rn(s[m][n][i], factor, base));
+                        total = __fadd_rn(total, s[m][n][i]);
+                    }
+                sum[m][half] = __fmaf_rn(sum[m][half], shrink, total);
+#pragma unroll
+                for (int n = 0; n < ND; n++) {
+                    o[m][n][half * 2] = __fmul_rn(o[m][n][half * 2], shrink);
+                    o[m][n][half * 2 + 1] = __fmul_rn(o[m][n][half * 2 + 1], shrink);
+                }
+            }
+
+#pragma unroll
+        for (int kk = 0; kk < BN / 16; kk++) {
+            uint32_t p[MT][4];
+#pragma unroll
+            for (int m = 0; m < MT; m++) {
+                p[m][0] = two_halves(s[m][2 * kk][0], s[m][2 * kk][1]);
+                p[m][1] = two_halves(s[m][2 * kk][2], s[m][2 * kk][3]);
+                p[m][2] = two_halves(s[m][2 * kk + 1][0], s[m][2 * kk + 1][1]);
+                p[m][3] = two_halves(s[m][2 * kk + 1][2], s[m][2 * kk + 1][3]);
+            }
+#pragma unroll
+            for (int n = 0; n < PAIRS; n++) {
+                uint32_t b[4];
+                uint32_t at = at_v + stage + (uint32_t)(kk * 16 * PITCH + n * 16) * 2;
+                if (2 * n + 1 < ND)
+                    load_transposed(b, at);
+                else
+                    load_two_transposed(b, at);
+#pragma unroll
+                for (int m = 0; m < MT; m++) {
+                    multiply(o[m][2 * n], p[m], b[0], b[1]);
+                    if (2 * n + 1 < ND)
+                        multiply(o[m][2 * n + 1 < ND ? 2 * n + 1 : 0], p[m], b[2], b[3]);
+                }
+            }
+        }
     }
-    tile_step<KD, ND, MT, false>(r, s, other, queries, h, 0, at_v + slot * BYTES, (tiles - 1) * KEYS);
-    write_rows<ND, MT>(a, r, image, head, row);
+
+#pragma unroll
+    for (int m = 0; m < MT; m++)
+#pragma unroll
+        for (int half = 0; half < 2; half++) {
+            float total = sum[m][half];
+            total += __shfl_xor_sync(~0u, total, 1);
+            total += __shfl_xor_sync(~0u, total, 2);
+            float per = __frcp_rn(total);
+            int t = h.row + m * 16 + half * 8;
+            if (t >= a.queries)
+                continue;
+            int64_t at = ((int64_t)image * a.queries + t) * width + head * dim;
+#pragma unroll
+            for (int n = 0; n < ND; n++) {
+                int channel = n * 8 + lane % 4 * 2;
+                float x = o[m][n][half * 2] * per, y = o[m][n][half * 2 + 1] * per;
+                if (a.out.dtype == HT_CUDA_F16 && width % 2 == 0 && dim % 2 == 0) {
+                    if (channel < dim)
+                        *(uint32_t *)((__half *)a.out.data + at + channel) = two_halves(x, y);
+                } else {
+                    if (channel < dim)
+                        ht_store(a.out, {}, at + channel, 0, 1, x);
+                    if (channel + 1 < dim)
+                        ht_store(a.out, {}, at + channel + 1, 0, 1, y);
+                }
+            }
+        }
 }
 
 /* ---- attention_stream ---- */
@@ -619,14 +531,14 @@ template <int KD, int ND, int MT> static variant variant_of(const char *name)
 /* By head dim; of one head dim that with more queries a block first: it reads k and v from shared memory half as often,
  * but wants many queries. */
 static const variant variants[] = {
-    variant_of<2, 4, 2>("attention_f16_mma_128x32x32"),   variant_of<2, 4, 1>("attention_f16_mma_64x32x32"),
-    variant_of<3, 5, 2>("attention_f16_mma_128x32x40"),   variant_of<3, 5, 1>("attention_f16_mma_64x32x40"),
-    variant_of<4, 8, 2>("attention_f16_mma_128x32x64"),   variant_of<4, 8, 1>("attention_f16_mma_64x32x64"),
-    variant_of<5, 9, 2>("attention_f16_mma_128x32x72"),   variant_of<5, 9, 1>("attention_f16_mma_64x32x72"),
-    variant_of<5, 10, 2>("attention_f16_mma_128x32x80"),  variant_of<5, 10, 1>("attention_f16_mma_64x32x80"),
-    variant_of<6, 12, 2>("attention_f16_mma_128x32x96"),  variant_of<6, 12, 1>("attention_f16_mma_64x32x96"),
-    variant_of<8, 16, 2>("attention_f16_mma_128x32x128"), variant_of<8, 16, 1>("attention_f16_mma_64x32x128"),
-    variant_of<10, 20, 1>("attention_f16_mma_64x32x160"), variant_of<12, 24, 1>("attention_f16_mma_64x32x192"),
+    variant_of<2, 4, 2>("attention_f16_mma_128x64x32"),   variant_of<2, 4, 1>("attention_f16_mma_64x64x32"),
+    variant_of<3, 5, 2>("attention_f16_mma_128x64x40"),   variant_of<3, 5, 1>("attention_f16_mma_64x64x40"),
+    variant_of<4, 8, 2>("attention_f16_mma_128x64x64"),   variant_of<4, 8, 1>("attention_f16_mma_64x64x64"),
+    variant_of<5, 9, 2>("attention_f16_mma_128x64x72"),   variant_of<5, 9, 1>("attention_f16_mma_64x64x72"),
+    variant_of<5, 10, 2>("attention_f16_mma_128x64x80"),  variant_of<5, 10, 1>("attention_f16_mma_64x64x80"),
+    variant_of<6, 12, 2>("attention_f16_mma_128x64x96"),  variant_of<6, 12, 1>("attention_f16_mma_64x64x96"),
+    variant_of<8, 16, 2>("attention_f16_mma_128x64x128"), variant_of<8, 16, 1>("attention_f16_mma_64x64x128"),
+    variant_of<10, 20, 1>("attention_f16_mma_64x64x160"), variant_of<12, 24, 1>("attention_f16_mma_64x32x192"),
     variant_of<16, 32, 1>("attention_f16_mma_64x32x256"),
 };
 

@@ -245,23 +245,16 @@ __device__ __forceinline__ void join_chunks(const norm_tile &t, const float2 *su
     const float per_all = __frcp_rn((float)n.positions * (float)t.group);
     for (int first = 0; first < n.groups; first += blockDim.x / JOINERS) {
         int g = first + threadIdx.x / JOINERS;
-        float2 of_chunk[MOST_CHUNKS / JOINERS];
         float sum = 0, squares = 0;
-#pragma unroll
-        for (int k = 0; k < MOST_CHUNKS / JOINERS; k++) {
-            int chunk = k * JOINERS + lane;
-            of_chunk[k] = g < n.groups && chunk < t.chunks ? sums[g * t.chunks + chunk] : make_float2(0, 0);
-        }
-#pragma unroll
-        for (int k = 0; k < MOST_CHUNKS / JOINERS; k++)
-            sum += of_chunk[k].x;
+        const float2 *of_chunk = sums + (int64_t)min(g, n.groups - 1) * t.chunks;
+#pragma unroll 8
+        for (int c = lane; c < t.chunks; c += JOINERS)
+            sum += of_chunk[c].x;
         float mean = joiners_sum(sum) * per_all;
-#pragma unroll
-        for (int k = 0; k < MOST_CHUNKS / JOINERS; k++) {
-            int chunk = k * JOINERS + lane;
-            float off = of_chunk[k].x * (chunk == last ? per_rest : per_full) - mean;
-            if (chunk < t.chunks)
-                squares += __fmaf_rn(off * off, chunk == last ? rest : full, of_chunk[k].y);
+#pragma unroll 4
+        for (int c = lane; c < t.chunks; c += JOINERS) { /* from the cache */
+            float off = of_chunk[c].x * (c == last ? per_rest : per_full) - mean;
+            squares += __fmaf_rn(off * off, c == last ? rest : full, of_chunk[c].y);
         }
         squares = joiners_sum(squares);
         if (lane == 0 && g < n.groups)
@@ -326,12 +319,12 @@ __global__ void __launch_bounds__(MOST_THREADS)
         for (int k = 0; k < APPLY_BATCH; k++)
             if (p + k * t.rows < end)
                 v[k] = input_at<E, W>(n, image, p + k * t.rows, ch);
+    ht_coder coder = ht_coder_of(n.out, n.codes, image, 1);
     join_chunks(t, (const float2 *)n.workspace + (int64_t)image * n.groups * t.chunks, n, of_group);
     __syncthreads();
     if (!active)
         return;
     channel_scales<W> c = scales_of<W>(n, t, of_group, 0, ch);
-    ht_coder coder = ht_coder_of(n.out, n.codes, (int64_t)image * n.positions, n.positions);
     while (p < end) {
 #pragma unroll
         for (int k = 0; k < APPLY_BATCH; k++)
@@ -362,6 +355,7 @@ __global__ void __launch_bounds__(MOST_THREADS)
     for (int k = 0; k < K; k++)
         if (k < got)
             v[k] = input_at<E, W>(n, image, r + k * t.rows, first + ch);
+    ht_coder coder = ht_coder_of(n.out, n.codes, image, 1); /* unless each row has its own */
     if (got) {
         float2 s = sums_of<E, W, K>(v, in.split);
         parts[threadIdx.x] = s.x;
@@ -383,7 +377,6 @@ __global__ void __launch_bounds__(MOST_THREADS)
     if (!got)
         return;
     channel_scales<W> c = scales_of<W>(n, t, of_group, first, ch);
-    ht_coder coder = ht_coder_of(n.out, n.codes, (int64_t)image * n.positions, n.positions);
 #pragma unroll
     for (int k = 0; k < K; k++)
         if (k < got)
@@ -426,7 +419,10 @@ static int least_multiple(int a, int b)
 }
 
 /* Positions that a thread of whole_groups can hold. */
-enum { MOST_HELD = 8 };
+static int most_held(const ht_cuda_group_norm *n)
+{
+    return n->x.dtype == HT_CUDA_F16 ? 16 : 8;
+}
 
 /* The tile of whole_groups; false: the image is too large.  Rows of 64 bytes at least, if there is room. */
 static bool whole_tile(const ht_cuda_group_norm *n, norm_tile *t)
@@ -436,7 +432,7 @@ static bool whole_tile(const ht_cuda_group_norm *n, norm_tile *t)
     bool found = false;
     for (int c = unit; c <= channels; c += unit) {
         int columns = c / width, rows = columns <= MOST_THREADS ? MOST_THREADS / columns : 0;
-        if (channels % c || rows == 0 || (n->positions + rows - 1) / rows > MOST_HELD)
+        if (channels % c || rows == 0 || (n->positions + rows - 1) / rows > most_held(n))
             continue;
         rows = rows < n->positions ? rows : n->positions;
         *t = {c, group, columns, rows, (rows * columns + 31) / 32 * 32, n->positions, 1};
@@ -447,15 +443,16 @@ static bool whole_tile(const ht_cuda_group_norm *n, norm_tile *t)
     return found;
 }
 
-/* That of group_sums and group_apply: about 8 vectors a thread. */
+/* That of group_sums and group_apply: a thread of group_sums has BATCH positions, or several times that where else the
+ * chunks were too many. */
 static norm_tile chunk_tile(const ht_cuda_group_norm *n)
 {
     int width = width_of(n), channels = channels_of(n), columns = channels / width;
-    int rows = columns < 256 ? 256 / columns : 1, threads = (rows * columns + 31) / 32 * 32;
+    bool large = (int64_t)n->positions * columns > (int64_t)MOST_CHUNKS * BATCH * 256;
+    int aim = large ? MOST_THREADS : 256, rows = columns < aim ? aim / columns : 1;
+    int threads = (rows * columns + 31) / 32 * 32, chunk = rows * BATCH;
     threads = threads < MOST_THREADS ? threads : MOST_THREADS;
-    int64_t most = ((int64_t)n->positions * columns + 8 * threads - 1) / (8 * threads);
-    int chunks = most < MOST_CHUNKS ? (int)most : MOST_CHUNKS;
-    int chunk = ((n->positions + chunks - 1) / chunks + rows - 1) / rows * rows;
+    chunk *= (n->positions + chunk * MOST_CHUNKS - 1) / (chunk * MOST_CHUNKS);
     return {channels, channels / n->groups, columns, rows, threads, chunk, (n->positions + chunk - 1) / chunk};
 }
 
@@ -477,8 +474,10 @@ template <typename E, int W> static void launch_whole(const ht_cuda_group_norm *
         whole_groups<E, W, 2><<<grid, (unsigned)t.threads, 0, ht_cuda_stream()>>>(*n, t);
     else if (held <= 4)
         whole_groups<E, W, 4><<<grid, (unsigned)t.threads, 0, ht_cuda_stream()>>>(*n, t);
+    else if (held <= 8)
+        whole_groups<E, W, 8><<<grid, (unsigned)t.threads, 0, ht_cuda_stream()>>>(*n, t);
     else
-        whole_groups<E, W, MOST_HELD><<<grid, (unsigned)t.threads, 0, ht_cuda_stream()>>>(*n, t);
+        whole_groups<E, W, sizeof(E) == 2 ? 16 : 8><<<grid, (unsigned)t.threads, 0, ht_cuda_stream()>>>(*n, t);
 }
 
 template <typename E, int W> static void launch_sums(const ht_cuda_group_norm *n, const norm_tile &t)
@@ -493,7 +492,7 @@ template <typename E, int W> static void launch_sums(const ht_cuda_group_norm *n
 template <typename E, int W> static void launch_apply(const ht_cuda_group_norm *n, const norm_tile &t)
 {
     int span = t.rows * APPLY_BATCH, slices = (t.columns + t.threads - 1) / t.threads;
-    int64_t wanted = (int64_t)ht_cuda_multiprocessors() * 8;
+    int64_t wanted = (int64_t)ht_cuda_multiprocessors() * 3;
     int64_t blocks = ((int64_t)n->positions + span - 1) / span * n->images * slices;
     if (blocks > wanted)
         span *= (int)((blocks + wanted - 1) / wanted);
@@ -548,10 +547,9 @@ template <int T> __device__ __forceinline__ float row_sum(float v, float *of_war
 }
 
 template <int W>
-__device__ __forceinline__ void norm_values(const ht_cuda_row_norm &n, int64_t image, int ch, float mean, float r,
-                                            float (&x)[W])
+__device__ __forceinline__ void row_scales(const ht_cuda_row_norm &n, int64_t image, int ch, float (&w)[W],
+                                           float (&b)[W])
 {
-    float w[W], b[W];
     if (n.kind == HT_CUDA_MODULATE) {
         ht_load_floats<W>(w, n.scale_row.data + image * n.scale_row.stride + ch);
         ht_load_floats<W>(b, n.shift_row.data + image * n.shift_row.stride + ch);
@@ -560,6 +558,12 @@ __device__ __forceinline__ void norm_values(const ht_cuda_row_norm &n, int64_t i
         if (n.kind == HT_CUDA_LAYER_NORM)
             ht_load_floats<W>(b, n.bias + ch);
     }
+}
+
+template <int W>
+__device__ __forceinline__ void norm_values(const ht_cuda_row_norm &n, const float (&w)[W], const float (&b)[W],
+                                            float mean, float r, float (&x)[W])
+{
 #pragma unroll
     for (int i = 0; i < W; i++)
         x[i] = n.kind == HT_CUDA_RMS_NORM ? __fmul_rn(__fmul_rn(x[i], r), w[i])
@@ -571,21 +575,23 @@ template <int T, int V>
 __global__ void __launch_bounds__(T < 128 ? 128 : T) row_norm_held(const __grid_constant__ ht_cuda_row_norm n)
 {
     __shared__ float of_warp[T / 32];
-    int64_t row = T == 32 ? (int64_t)blockIdx.x * 4 + threadIdx.x / 32 : blockIdx.x;
-    int t = threadIdx.x % T, vectors = n.channels / 8;
-    if (row >= n.rows) /* a whole warp, and then T is 32 */
+    const int64_t row = T == 32 ? (int64_t)blockIdx.x * 4 + threadIdx.x / 32 : blockIdx.x;
+    const int t = threadIdx.x % T, vectors = n.channels / 8;
+    if (row >= n.rows) /* all of the row's threads */
         return;
-    float x[V][8], sum = 0, squares = 0, mean = 0;
+    float x[V][8] = {}, sum = 0, squares = 0, mean = 0;
 #pragma unroll
     for (int v = 0; v < V; v++)
         if (v * T + t < vectors)
             ht_load_n<8>(x[v], n.x, row * n.channels + (v * T + t) * 8);
+    const ht_coder coder = ht_coder_of(n.out, n.codes, row, n.rows_per_image);
+    const int64_t image = n.kind == HT_CUDA_MODULATE ? ht_divide(row, n.rows_per_image) : 0;
     if (n.kind != HT_CUDA_RMS_NORM) {
 #pragma unroll
         for (int v = 0; v < V; v++)
 #pragma unroll
             for (int i = 0; i < 8; i++)
-                sum += v * T + t < vectors ? x[v][i] : 0.0f;
+                sum += x[v][i];
         mean = row_sum<T>(sum, of_warp) / (float)n.channels;
     }
 #pragma unroll
@@ -595,13 +601,13 @@ __global__ void __launch_bounds__(T < 128 ? 128 : T) row_norm_held(const __grid_
             float d = v * T + t < vectors ? __fsub_rn(x[v][i], mean) : 0.0f;
             squares = __fmaf_rn(d, d, squares);
         }
-    float r = __frcp_rn(__fsqrt_rn(row_sum<T>(squares, of_warp) / (float)n.channels + n.eps));
-    int64_t image = row / n.rows_per_image;
-    ht_coder coder = ht_coder_of(n.out, n.codes, row, n.rows_per_image);
+    const float r = __frcp_rn(__fsqrt_rn(row_sum<T>(squares, of_warp) / (float)n.channels + n.eps));
 #pragma unroll
     for (int v = 0; v < V; v++)
         if (v * T + t < vectors) {
-            norm_values<8>(n, image, (v * T + t) * 8, mean, r, x[v]);
+            float w[8], b[8];
+            row_scales<8>(n, image, (v * T + t) * 8, w, b);
+            norm_values<8>(n, w, b, mean, r, x[v]);
             ht_store_n<8>(n.out, coder, row * n.channels + (v * T + t) * 8, x[v]);
         }
 }
@@ -625,7 +631,9 @@ __global__ void __launch_bounds__(256) row_norm_plain(const __grid_constant__ ht
     ht_coder coder = ht_coder_of(n.out, n.codes, row, n.rows_per_image);
     for (int i = threadIdx.x; i < n.channels; i += 256) {
         float x[1] = {ht_load(n.x, first + i)};
-        norm_values<1>(n, row / n.rows_per_image, i, mean, r, x);
+        float w[1], b[1];
+        row_scales<1>(n, n.kind == HT_CUDA_MODULATE ? ht_divide(row, n.rows_per_image) : 0, i, w, b);
+        norm_values<1>(n, w, b, mean, r, x);
         ht_store_n<1>(n.out, coder, first + i, x);
     }
 }

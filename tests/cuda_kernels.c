@@ -1,6 +1,6 @@
 /* cuda_kernels.c - norms, attention, element-wise kernels and movement of libhalftone-cuda.so against double precision.
  *
- *     cuda_kernels MODULE [--seed S] [--case I] [--bench]
+ *     cuda_kernels MODULE [--only KERNEL] [--seed S] [--case I] [--bench]
  *
  * Shapes, dtypes and distributions are drawn.  Of every element the reference gives a value v and a bound b on what
  * float32 may be off by; stored is what some number of [v - b, v + b] becomes in the output's dtype, by the CPU's own
@@ -23,7 +23,8 @@ static const ht_cuda_module *gpu;
 static int failures, cases_run;
 static uint64_t seed = 0x51c3, state;
 static int only = -1, number;
-static char what[512]; /* parameters of the case */
+static const char *of_kind = ""; /* of these kernels only */
+static char what[512];           /* parameters of the case */
 
 /* ---- drawing ---- */
 
@@ -1189,7 +1190,7 @@ static void bench_move(const char *name, ht_cuda_move_kind kind, int side, int c
     free_device();
 }
 
-static void bench(void)
+static void bench_all_attention(void)
 {
     printf("attention: images x queries x keys x heads x channels\n");
     bench_attention("SD 1.5 self", 2, 4096, 4096, 8, 40, HT_CUDA_F16);
@@ -1208,6 +1209,13 @@ static void bench(void)
     bench_attention("VAE", 1, 4096, 4096, 1, 512, HT_CUDA_F16);
     bench_attention("CIFAR-10", 16, 256, 256, 1, 256, HT_CUDA_F16);
     bench_attention("CIFAR-10", 16, 256, 256, 1, 256, HT_CUDA_F32);
+}
+
+static void bench(void)
+{
+    bench_all_attention();
+    if (!strcmp(of_kind, "attention"))
+        return;
     for (int k = 0; k < 2; k++) {
         ht_cuda_dtype out = k ? HT_CUDA_U8 : HT_CUDA_F16;
         bench_group_norm(2, 64, 320, out);
@@ -1250,8 +1258,9 @@ static void run_cases(void)
     number = 0;
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         int before = failures;
+        bool skipped = *of_kind && strcmp(of_kind, kinds[k].name);
         for (int i = 0; i < kinds[k].cases; i++, number++) {
-            if (only >= 0 && number != only)
+            if (skipped || (only >= 0 && number != only))
                 continue;
             state = seed + (uint64_t)number * 0x632be59bd9b4e019u;
             kinds[k].run();
@@ -1260,7 +1269,7 @@ static void run_cases(void)
             if (failures - before > 8)
                 i = kinds[k].cases; /* enough of these */
         }
-        printf("%-12s %s\n", kinds[k].name, failures == before ? "ok" : "FAILED");
+        printf("%-12s %s\n", kinds[k].name, skipped ? "left out" : failures == before ? "ok" : "FAILED");
         fflush(stdout);
     }
 }
@@ -1273,13 +1282,15 @@ int main(int argc, char **argv)
             times = true;
         else if (!strcmp(argv[i], "--seed") && i + 1 < argc)
             seed = strtoull(argv[++i], NULL, 0);
+        else if (!strcmp(argv[i], "--only") && i + 1 < argc)
+            of_kind = argv[++i];
         else if (!strcmp(argv[i], "--case") && i + 1 < argc)
             only = atoi(argv[++i]);
         else
             argc = 1;
     }
     if (argc < 2) {
-        fprintf(stderr, "usage: cuda_kernels MODULE [--seed S] [--case I] [--bench]\n");
+        fprintf(stderr, "usage: cuda_kernels MODULE [--only KERNEL] [--seed S] [--case I] [--bench]\n");
         return 2;
     }
     void *library = dlopen(argv[1], RTLD_NOW);
