@@ -2,8 +2,8 @@
  *
  * ex2.approx is within 2 units in the last place, but of 2^t the rounding of t = x log2 e alone is |x| 2^-24 of the
  * result.  What t lacks is known exactly from one fma and put back: e^x = 2^t (1 + ln 2 (x log2 e - t)).  With
- * rcp.approx (1 unit) all of these are within 6e-7 of their values, save gelu, whose formula (cpu/math.h: Abramowitz and
- * Stegun 7.1.26) is 1.5e-7 |x| off by itself.  NaN passes: the last factor is always x. */
+ * rcp.approx (1 unit) all of these are within 6e-7 of their values, save gelu, whose formula (cpu/math.h: Abramowitz
+ * and Stegun 7.1.26) is 1.5e-7 |x| off by itself.  NaN passes: the last factor is always x. */
 #ifndef HT_CUDA_ACTIVATION_CUH
 #define HT_CUDA_ACTIVATION_CUH
 
@@ -60,16 +60,17 @@ __device__ __forceinline__ float ht_gelu_tanh_f32(float x)
     return ht_over_one_plus_exp(x, __fmul_rn(x, __fmaf_rn(-0.0713548163f, __fmul_rn(x, x), -1.59576912f)));
 }
 
-/* max(x, 0) - |x| erfc(|x| / sqrt 2) / 2 */
+/* max(x, 0) - |x| tail, tail = erfc(|x| / sqrt 2) / 2 = (a1 t + .. + a5 t^5) e^(-x^2 / 2), halves of the constants, t =
+ * 1 / (1 + p |x| / sqrt 2).  What the exponent's rounding does to the tail is far below what the formula lacks. */
 __device__ __forceinline__ float ht_gelu_f32(float x)
 {
-    float a = fminf(fabsf(x), 12.5f), positive = 0 > x ? 0 : x;
-    float z = __fmul_rn(a, 0.707106781f), t = ht_reciprocal_approx(__fmaf_rn(z, 0.3275911f, 1.0f));
-    float p = __fmaf_rn(1.061405429f, t, -1.453152027f);
-    p = __fmaf_rn(p, t, 1.421413741f);
-    p = __fmaf_rn(p, t, -0.284496736f);
-    p = __fmaf_rn(p, t, 0.254829592f);
-    float tail = __fmul_rn(__fmul_rn(p, t), __fmul_rn(ht_exp_limited(-__fmul_rn(z, z)), 0.5f));
+    float a = fminf(fabsf(x), 12.5f), positive = 0 > x ? 0 : x; /* NaN stays */
+    float t = ht_reciprocal_approx(__fmaf_rn(a, 0.231641888f, 1.0f));
+    float p = __fmaf_rn(0.5307027145f, t, -0.7265760135f);
+    p = __fmaf_rn(p, t, 0.7107068705f);
+    p = __fmaf_rn(p, t, -0.142248368f);
+    p = __fmaf_rn(p, t, 0.127414796f);
+    float tail = __fmul_rn(__fmul_rn(p, t), ht_exp2_approx(__fmul_rn(__fmul_rn(a, a), -0.721347520f)));
     return __fmaf_rn(-a, tail, positive);
 }
 

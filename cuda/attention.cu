@@ -1,4 +1,5 @@
-/* attention.cu   out[t] = sum_j softmax_j(q[t] k[j] scale + key_bias[j] + distance_bias[j - t]) v[j], per head and image.
+/* attention.cu   out[t] = sum_j softmax_j(q[t] k[j] scale + key_bias[j] + distance_bias[j - t]) v[j], per head and
+ * image.
  *
  * attention_f16_mma: q, k, v F16, head dims up to 256.  FlashAttention-2 (Dao 2023): a warp has 16 or 32 queries and
  * walks over tiles of keys; products by mma.sync m16n8k16 with float32 sums, softmax online in float32, its
@@ -8,14 +9,16 @@
  *                                                                           bytes, so that ldmatrix meets no bank twice
  *
  * While a tile is computed, cp.async brings the next.  Keys beyond the last are rows of zeros with scores of -inf, so
- * nothing is read past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8 are
- * loaded an element at a time.  Keys are taken in ascending order in tiles whose size follows from the head dim alone:
- * neither the other images nor the other queries of a block change a row's bits.
+ * nothing is read past a tensor; channels beyond a head's are zeros in q and k.  Head dims that are no multiple of 8
+ * are loaded an element at a time.  Keys are taken in ascending order in tiles whose size follows from the head dim
+ * alone: neither the other images nor the other queries of a block change a row's bits.
  *
- * attention_stream: F32, and F16 of larger heads (the VAE's one head of 512).  The same order, in fma and float32; scores
- * of 32 queries x 32 keys at a time, up to 512 channels of the output a block.
+ * attention_stream: F32, and F16 of larger heads (the VAE's one head of 512).  The same order, in fma and float32;
+ * scores of 32 queries x 32 keys at a time, up to 512 channels of the output a block.
  *
- * Tried and dropped: nothing yet. */
+ * Tried and dropped (H100): tiles of 32 keys in a ring of 4, with the next tile's scores computed among the
+ * exponentials of this one, as FlashAttention-3 does between warps: 15 to 50 % slower than two plain blocks a
+ * multiprocessor, which overlap by themselves. */
 #include <cuda_fp16.h>
 
 #include "cuda/activation.cuh"
@@ -28,7 +31,12 @@ enum { WARPS = 4, THREADS = 32 * WARPS };
 
 /* ---- instructions ---- */
 
-__device__ __forceinline__ void copy_16(uint32_t to, const void *from, bool there)
+__device__ __forceinline__ void copy_16(uint32_t to, const void *from)
+{
+    asm volatile("cp.async.cg.shared.global.L2::128B [%0], [%1], 16;" ::"r"(to), "l"(from) : "memory");
+}
+
+__device__ __forceinline__ void copy_16_or_0(uint32_t to, const void *from, bool there)
 {
     int bytes = there ? 16 : 0; /* the rest is zeros */
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(to), "l"(from), "r"(bytes) : "memory");
@@ -94,19 +102,28 @@ template <int KD, int ND, int MT> struct flash {
     static constexpr bool Q_IN_REGISTERS = MT == 2 ? KD <= 5 : KD <= 10;
 };
 
-/* `rows` rows of a head into [rows][PITCH]; those from `there` on are zeros.  `from`: the head's channels of row 0. */
+/* ROWS rows of a head into [ROWS][PITCH]; those from `there` on are zeros.  `from`: the head's channels of row 0.  A
+ * row has LANES threads side by side, so that a copy costs an addition: one tile in six would else be arithmetic. */
 template <int KD, int ROWS>
 __device__ __forceinline__ void load_rows(__half *to, const __half *from, int there, int width, int dim)
 {
-    constexpr int PITCH = KD * 16 + 8, CHUNKS = KD * 2;
+    constexpr int PITCH = KD * 16 + 8, LANES = KD <= 2 ? 4 : KD <= 4 ? 8 : KD <= 8 ? 16 : 32, AT_ONCE = THREADS / LANES;
     if (dim % 8 == 0) {
-        uint32_t base = (uint32_t)__cvta_generic_to_shared(to);
+        int row = threadIdx.x / LANES, channel = threadIdx.x % LANES * 8;
+        if (channel >= dim)
+            return;
+        uint32_t at = (uint32_t)__cvta_generic_to_shared(to + row * PITCH + channel);
+        const int64_t step = (int64_t)AT_ONCE * width;
+        const __half *source = from + (int64_t)row * width + channel;
+        if (there >= ROWS) {
 #pragma unroll
-        for (int i = threadIdx.x; i < ROWS * CHUNKS; i += THREADS) {
-            int row = i / CHUNKS, chunk = i % CHUNKS;
-            if (chunk * 8 < dim)
-                copy_16(base + (uint32_t)(row * PITCH + chunk * 8) * 2,
-                        from + (int64_t)(row < there ? row : 0) * width + chunk * 8, row < there);
+            for (int i = 0; i < ROWS / AT_ONCE; i++, source += step)
+                copy_16(at + i * AT_ONCE * PITCH * 2, source);
+        } else {
+            for (int i = 0; i < ROWS / AT_ONCE; i++, source += step) {
+                bool is_there = row + i * AT_ONCE < there;
+                copy_16_or_0(at + i * AT_ONCE * PITCH * 2, is_there ? source : from, is_there);
+            }
         }
     } else {
         for (int i = threadIdx.x; i < ROWS * KD * 16; i += THREADS) {
@@ -115,6 +132,15 @@ __device__ __forceinline__ void load_rows(__half *to, const __half *from, int th
                 row < there && channel < dim ? from[(int64_t)row * width + channel] : __float2half_rn(0);
         }
     }
+}
+
+/* Channels that copies do not write, of ROWS rows. */
+template <int KD, int ROWS> __device__ __forceinline__ void clear_rest(__half *to, int dim)
+{
+    constexpr int PITCH = KD * 16 + 8;
+    int rest = KD * 2 - dim / 8;
+    for (int i = threadIdx.x; dim % 8 == 0 && i < ROWS * rest; i += THREADS)
+        *(uint4 *)(to + i / rest * PITCH + dim + i % rest * 8) = make_uint4(0, 0, 0, 0);
 }
 
 /* What is the same for all tiles of keys. */
@@ -146,8 +172,8 @@ __device__ __forceinline__ void bias_and_mask(float (&s)[MT][BN / 8][4], const h
 }
 
 template <int KD, int ND, int MT>
-__global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(const __grid_constant__
-                                                                               ht_cuda_attention a)
+__global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1)
+    attention_f16_mma(const __grid_constant__ ht_cuda_attention a)
 {
     using tile = flash<KD, ND, MT>;
     constexpr int BN = tile::BN, PITCH = tile::PITCH, PAIRS = (ND + 1) / 2;
@@ -161,10 +187,9 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
     const __half *k = (const __half *)a.k.data + (int64_t)kv_image * a.keys * width + head * dim;
     const __half *v = (const __half *)a.v.data + (int64_t)kv_image * a.keys * width + head * dim;
 
-    if (dim % 8 == 0 && dim < KD * 16) { /* channels that copies do not write */
-        for (int i = threadIdx.x; i < (int)(tile::SHARED / 16); i += THREADS)
-            ((uint4 *)memory)[i] = make_uint4(0, 0, 0, 0);
-        __syncthreads();
+    if (dim < KD * 16) {
+        clear_rest<KD, tile::BM>(shared_q, dim);
+        clear_rest<KD, 2 * BN>(shared_k, dim);
     }
     load_rows<KD, tile::BM>(shared_q, q, a.queries - first_query, width, dim);
     load_rows<KD, BN>(shared_k, k, a.keys, width, dim);
@@ -183,8 +208,8 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
     const int end = a.causal ? min(a.keys, first_query + tile::BM) : a.keys, tiles = (end + BN - 1) / BN;
 
     /* Addresses of the thread's rows for ldmatrix. */
-    const uint32_t at_q = (uint32_t)__cvta_generic_to_shared(
-        shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
+    const uint32_t at_q =
+        (uint32_t)__cvta_generic_to_shared(shared_q + (warp * 16 * MT + lane % 16) * PITCH + lane / 16 * 8);
     const uint32_t at_k =
         (uint32_t)__cvta_generic_to_shared(shared_k + (lane % 8 + lane / 16 * 8) * PITCH + lane / 8 % 2 * 8);
     const uint32_t at_v = (uint32_t)__cvta_generic_to_shared(shared_v + lane % 16 * PITCH + lane / 16 * 8);
@@ -267,7 +292,8 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
                 top = fmaxf(top, __shfl_xor_sync(~0u, top, 1));
                 top = fmaxf(top, __shfl_xor_sync(~0u, top, 2));
                 float base = top == -INFINITY ? 0 : -__fmul_rn(top, factor); /* no key seen yet */
-                float shrink = ht_exp2_approx(__fmaf_rn(most[m][half], factor, base));
+                /* exactly 1 where the largest score stays */
+                float shrink = ht_exp2_approx(__fadd_rn(__fmul_rn(most[m][half], factor), base));
                 most[m][half] = top;
                 float total = 0;
 #pragma unroll
@@ -344,7 +370,13 @@ __global__ void __launch_bounds__(THREADS, KD <= 10 ? 2 : 1) attention_f16_mma(c
 
 /* ---- attention_stream ---- */
 
-enum { STREAM_THREADS = 256, STREAM_TILE = 32, STREAM_STEP = 64, STREAM_PITCH = STREAM_STEP + 4, STREAM_CHANNELS = 512 };
+enum {
+    STREAM_THREADS = 256,
+    STREAM_TILE = 32,
+    STREAM_STEP = 64,
+    STREAM_PITCH = STREAM_STEP + 4,
+    STREAM_CHANNELS = 512
+};
 
 /* 8 channels from `channel` on of a row; 0 beyond `dim` or where there is no row. */
 __device__ __forceinline__ void load_8(float (&x)[8], const ht_cuda_tensor &t, int64_t row_at, int channel, int dim,
@@ -377,8 +409,8 @@ __device__ __forceinline__ float chain(float sum, float4 x, float4 y)
 
 /* QN: queries of a thread; it has 8 channels of each.  256 / (32 / QN) threads lie side by side over channels. */
 template <int QN>
-__global__ void __launch_bounds__(STREAM_THREADS) attention_stream(const __grid_constant__ ht_cuda_attention a,
-                                                                   int slices)
+__global__ void __launch_bounds__(STREAM_THREADS)
+    attention_stream(const __grid_constant__ ht_cuda_attention a, int slices)
 {
     constexpr int ACROSS = STREAM_THREADS * QN / STREAM_TILE;
     __shared__ __align__(16) float shared_q[STREAM_TILE * STREAM_PITCH], shared_k[STREAM_TILE * STREAM_PITCH];

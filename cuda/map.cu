@@ -11,12 +11,6 @@
 
 enum { THREADS = 256 };
 
-/* a / b; 64-bit division is slow and seldom needed. */
-__device__ __forceinline__ int64_t divide(int64_t a, int64_t b)
-{
-    return (a | b) >> 32 ? a / b : (int64_t)((uint32_t)a / (uint32_t)b);
-}
-
 /* ---- the float grids of quant/grid.c, which are simulated ---- */
 
 __device__ __forceinline__ float round_to_grid(const ht_cuda_map &m, float y)
@@ -37,12 +31,12 @@ __device__ __forceinline__ float round_to_grid(const ht_cuda_map &m, float y)
 /* Where element i of a tensor that begins again after `period` elements lies. */
 __device__ __forceinline__ int64_t repeated(int64_t i, int64_t period)
 {
-    return period ? i - divide(i, period) * period : i;
+    return period ? i - ht_divide(i, period) * period : i;
 }
 
 __device__ __forceinline__ const float *row_of(const ht_cuda_rows &r, int64_t row, int64_t rows_per_image)
 {
-    return r.data + (r.stride ? r.stride * divide(row, rows_per_image) : 0);
+    return r.data + (r.stride ? r.stride * ht_divide(row, rows_per_image) : 0);
 }
 
 template <int KIND> __device__ __forceinline__ float one_to_one(const ht_cuda_map &m, float x)
@@ -80,7 +74,7 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const __grid_constant__ ht
     if (i >= count)
         return;
     if (takes_row<KIND>() || ht_makes_codes(m.out)) {
-        row = divide(i, m.channels);
+        row = ht_divide(i, m.channels);
         column = i - row * m.channels;
     }
     float x[W], y[W], z[W];
@@ -99,9 +93,8 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const __grid_constant__ ht
         ht_load_floats<W>(y, row_of(m.row2, row, m.rows_per_image) + column);
     if (KIND == HT_CUDA_ADD_TABLE)
         ht_load_floats<W>(z, m.table + repeated(row, (int64_t)m.a) * m.channels + column);
-    float step = KIND == HT_CUDA_QUANTIZE && !ht_makes_codes(m.out)
-                     ? ht_scale_of(m.codes.scale, row, m.rows_per_image).x
-                     : 1;
+    float step =
+        KIND == HT_CUDA_QUANTIZE && !ht_makes_codes(m.out) ? ht_scale_of(m.codes.scale, row, m.rows_per_image).x : 1;
 #pragma unroll
     for (int k = 0; k < W; k++) {
         if (KIND == HT_CUDA_ADD)
@@ -295,8 +288,8 @@ __device__ __forceinline__ void write_range(const ht_cuda_input_range &r, int64_
 }
 
 template <int W>
-__global__ void __launch_bounds__(RANGE_THREADS) range_kernel(const __grid_constant__ ht_cuda_input_range r,
-                                                              int64_t part)
+__global__ void __launch_bounds__(RANGE_THREADS)
+    range_kernel(const __grid_constant__ ht_cuda_input_range r, int64_t part)
 {
     int64_t row = blockIdx.x, first = (int64_t)blockIdx.y * part, end = first + part;
     float below = 0, high = 0;

@@ -1,17 +1,12 @@
 /* move.cu   out[row][channel] = x[elsewhere]: slices, joins, nearest upsampling, patches, picked rows; and the few
  * movements that compute: averages.
  *
- * Where x, y and out have one dtype (codes too), elements are not looked at: rows are moved in the widest units, up to 16
- * bytes, that all row lengths and offsets are multiples of.  Else an element at a time, converted. */
+ * Where x, y and out have one dtype (codes too), elements are not looked at: rows are moved in the widest units, up to
+ * 16 bytes, that all row lengths and offsets are multiples of.  Else an element at a time, converted. */
 #include "cuda/device.h"
 #include "cuda/vector.cuh"
 
 enum { THREADS = 256 };
-
-__device__ __forceinline__ int64_t divide(int64_t a, int64_t b)
-{
-    return (a | b) >> 32 ? a / b : (int64_t)((uint32_t)a / (uint32_t)b);
-}
 
 /* Row r of an output of h x w pixels. */
 typedef struct pixel {
@@ -21,7 +16,7 @@ typedef struct pixel {
 
 __device__ __forceinline__ pixel pixel_of(int64_t r, int h, int w)
 {
-    int64_t line = divide(r, w), image = divide(line, h);
+    int64_t line = ht_divide(r, w), image = ht_divide(line, h);
     return {image, (int)(line - image * h), (int)(r - line * w)};
 }
 
@@ -56,7 +51,7 @@ __global__ void __launch_bounds__(THREADS) move_units(const __grid_constant__ ht
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t row = divide(i, m.channels);
+    int64_t row = ht_divide(i, m.channels);
     bool second;
     int64_t from = source_of(m, row, i - row * m.channels, &second);
     ((U *)m.out.data)[i] = ((const U *)(second ? m.y.data : m.x.data))[from];
@@ -67,7 +62,7 @@ __global__ void __launch_bounds__(THREADS) move_converted(const __grid_constant_
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t row = divide(i, m.channels);
+    int64_t row = ht_divide(i, m.channels);
     bool second;
     int64_t from = source_of(m, row, i - row * m.channels, &second);
     ht_store(m.out, {}, i, row, 1, second ? ht_load(m.y, from) : ht_load(m.x, from));
@@ -79,7 +74,7 @@ __global__ void __launch_bounds__(THREADS) avg_pool(const __grid_constant__ ht_c
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t row = divide(i, m.channels), line = (int64_t)m.w * m.channels;
+    int64_t row = ht_divide(i, m.channels), line = (int64_t)m.w * m.channels;
     pixel p = pixel_of(row, m.out_h, m.out_w);
     int64_t from = (p.image * m.h + 2 * p.y) * line + 2 * p.x * m.channels + i - row * m.channels;
     float sum = __fadd_rn(ht_load(m.x, from), ht_load(m.x, from + m.channels));
@@ -93,7 +88,7 @@ __global__ void __launch_bounds__(THREADS) lookup(const __grid_constant__ ht_cud
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t row = divide(i, m.channels);
+    int64_t row = ht_divide(i, m.channels);
     ht_store(m.out, {}, i, row, 1, m.table[(int64_t)ht_load(m.x, row) * m.channels + i - row * m.channels]);
 }
 
@@ -103,7 +98,7 @@ __global__ void __launch_bounds__(THREADS) mean(const __grid_constant__ ht_cuda_
     int64_t i = (int64_t)blockIdx.x * THREADS + threadIdx.x;
     if (i >= count)
         return;
-    int64_t image = divide(i, m.channels), from = image * (m.positions - 1) * m.channels + i;
+    int64_t image = ht_divide(i, m.channels), from = image * (m.positions - 1) * m.channels + i;
     double sum = 0;
     for (int64_t p = 0; p < m.positions; p++)
         sum = __dadd_rn(sum, (double)ht_load(m.x, from + p * m.channels));
@@ -157,7 +152,7 @@ static int launch_units(const ht_cuda_move *m)
     ht_cuda_move in_units = *m;
     int *const counts[] = {&in_units.channels, &in_units.c[0], &in_units.c[1], &in_units.begin};
     for (int *const *c = counts; c < counts + 4; c++)
-        **c = (int)((size_t)**c * bytes / unit);
+        **c = (int)((size_t) * *c * bytes / unit);
     int64_t count = m->rows * in_units.channels;
     unsigned blocks = (unsigned)((count + THREADS - 1) / THREADS);
     cudaStream_t stream = ht_cuda_stream();

@@ -31,6 +31,12 @@ template <int W> __device__ __forceinline__ void ht_load_floats(float (&v)[W], c
         v[k] = p.at[k];
 }
 
+/* a / b; 64-bit division is slow and seldom needed. */
+__device__ __forceinline__ int64_t ht_divide(int64_t a, int64_t b)
+{
+    return (a | b) >> 32 ? a / b : (int64_t)((uint32_t)a / (uint32_t)b);
+}
+
 /* What the codes of one row need. */
 typedef struct ht_coder {
     float step, inv, zero, levels;
@@ -47,19 +53,21 @@ __device__ __forceinline__ ht_coder ht_coder_of(const ht_cuda_tensor &out, const
 {
     ht_coder coder = {1, 1, 0, 0};
     if (ht_makes_codes(out)) {
-        float2 scale = ht_scale_of(c.scale, m, rows_per_image);
-        coder = {scale.x, __frcp_rn(scale.x), scale.y, c.levels};
+        const float *p = c.scale.data;
+        if (c.scale.stride)
+            p += c.scale.stride * (c.scale.per_row ? m : ht_divide(m, rows_per_image));
+        coder = {p[0], __frcp_rn(p[0]), p[1], c.levels};
     }
     return coder;
 }
 
 /* ht_code_of of element.cuh to the bit, with additions instead of conversions, which are as slow as exp: 1.5 2^23 added
- * to |y| < 2^22 leaves the nearest whole number, even of two.  Beyond 2^22 any code is at an end. */
+ * to |y| < 2^22 leaves the nearest whole number, even of two; taking away 1.5 2^23 - zero is exact.  Beyond 2^22 any
+ * code is at an end.  NaN is 0. */
 __device__ __forceinline__ unsigned ht_code_by_adding(float x, const ht_coder &c)
 {
     const float magic = 12582912.0f;
-    float y = fminf(fmaxf(__fmul_rn(x, c.inv), -4194304.0f), 4194304.0f); /* NaN: the lower */
-    y = __fadd_rn(__fsub_rn(__fadd_rn(y, magic), magic), c.zero);
+    float y = __fsub_rn(__fadd_rn(__fmul_rn(x, c.inv), magic), magic - c.zero);
     y = fminf(fmaxf(y, 0.0f), c.levels);
     return __float_as_uint(__fadd_rn(y, magic)) & 0xff;
 }
@@ -83,8 +91,8 @@ __device__ __forceinline__ void ht_store_n(const ht_cuda_tensor &t, const ht_cod
         ht_pack<uint8_t, W> p;
 #pragma unroll
         for (int k = 0; k < W; k++)
-            p.at[k] = (uint8_t)(t.dtype == HT_CUDA_U8 ? ht_code_by_adding(v[k], c)
-                                                       : ht_e4m3_of(__fdiv_rn(v[k], c.step)));
+            p.at[k] =
+                (uint8_t)(t.dtype == HT_CUDA_U8 ? ht_code_by_adding(v[k], c) : ht_e4m3_of(__fdiv_rn(v[k], c.step)));
         *(ht_pack<uint8_t, W> *)((uint8_t *)t.data + i) = p;
     }
 }
