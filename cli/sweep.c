@@ -73,15 +73,29 @@ static int add_configs(const char *model, char *text, size_t size)
 
 static int make_keys(job *j)
 {
-    char identity[256], extra[2 * PATH_MAX + 64];
+    char identity[256], extra[2 * PATH_MAX + 80];
     const char *hash;
     if (ht_model_identity(j->plan.arena, j->model, &hash))
         return report_failure();
     snprintf(identity, sizeof identity, "%s %s", ht_version(), hash);
     int code = add_configs(j->s->model, identity, sizeof identity);
-    snprintf(extra, sizeof extra, "%s|%s", j->plan.features ? j->plan.features : "",
-             j->plan.reference ? j->plan.reference : "");
+    snprintf(extra, sizeof extra, "%s|%s%s%s", j->plan.features ? j->plan.features : "",
+             j->plan.reference ? j->plan.reference : "", j->plan.resize ? "|" : "",
+             j->plan.resize ? j->plan.resize : "");
     return code ? code : sweep_plan_keys(&j->plan, identity, extra);
+}
+
+/* Of latents, whose decoder makes pictures. */
+static int check_pipeline(const job *j, int *channels)
+{
+    ht_pipeline *pipeline;
+    ht_pipeline_info info;
+    if (ht_pipeline_open(j->s->model, &(ht_session_options){0}, &pipeline))
+        return report_failure();
+    ht_pipeline_get_info(pipeline, &info);
+    ht_pipeline_close(pipeline);
+    *channels = info.channels;
+    return info.takes_prompt ? report("%s: draws from prompts, which a sweep does not have", j->s->model) : 0;
 }
 
 static int check_model(const job *j)
@@ -90,12 +104,11 @@ static int check_model(const job *j)
     ht_model_get_info(j->model, &info);
     if (info.layers)
         return report("%s: is quantized already; a sweep wants a model of floats", j->s->model);
-    if (info.decoder)
-        return report("%s: draws latents that its %s makes pictures of, which this version cannot", j->s->model,
-                      info.decoder);
-    if (info.in_channels != 3)
-        return report("%s: draws samples of %d channels; a sweep measures pictures of 3", j->s->model,
-                      info.in_channels);
+    int channels = info.in_channels, code = info.decoder ? check_pipeline(j, &channels) : 0;
+    if (code)
+        return code;
+    if (channels != 3)
+        return report("%s: draws samples of %d channels; a sweep measures pictures of 3", j->s->model, channels);
     for (int i = 0; i < j->plan.n; i++) {
         int classes = j->plan.cells[i].sample.classes.count;
         if (classes && !info.takes_class)

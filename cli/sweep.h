@@ -42,8 +42,8 @@ typedef struct sweep_plan {
     const char *file, *name;
     unsigned metrics; /* HT_METRIC_* bits, PSNR aside, which is always measured */
     bool says_metrics;
-    const char *features, *reference; /* NULL: the model's own */
-    calibrate_settings error;         /* what makes the samples on which outputs are compared */
+    const char *features, *resize, *reference; /* NULL: the model's own, the network's own */
+    calibrate_settings error;                  /* what makes the samples on which outputs are compared */
     char error_key[SWEEP_KEY];
     sweep_cell *cells;
     int n;
@@ -112,8 +112,9 @@ ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const cha
 /* Draw the latter, after a find in vain, and write the file.  Drawn together, all are in the file
  * and with rank 0. */
 ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key);
-/* Draw with any model, into images [n,h,w,c]. */
-ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds);
+/* Draw with any model, which lies at path, into images [n,h,w,c]. */
+ht_status sweep_images_draw(sweep_images *m, ht_model *model, const char *path, const sample_settings *s, float *images,
+                            double *seconds);
 void sweep_images_close(sweep_images *m); /* zeroed is allowed */
 
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */

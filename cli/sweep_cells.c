@@ -194,7 +194,7 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
         memcpy(r->images.drawn, r->images.reference, r->images.count * sizeof(float));
     } else if (!status) {
         begin(r, "drawing");
-        status = sweep_images_draw(&r->images, made, &c->sample, r->images.drawn, &seconds);
+        status = sweep_images_draw(&r->images, made, r->quantized, &c->sample, r->images.drawn, &seconds);
         progress_end(&r->bar);
     }
     if (!status)

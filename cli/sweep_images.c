@@ -10,9 +10,52 @@
 #include "cli/sweep.h"
 #include "core/safetensors.h"
 
+/* What draws: a denoiser whose samples are pictures, or a pipeline that makes pictures of latents. */
+typedef struct drawer {
+    ht_session *session;
+    ht_pipeline *pipeline;
+    double guidance;
+} drawer;
+
+static ht_status draw_with(const drawer *d, const ht_sample_options *options, int64_t first, int64_t n, float *images)
+{
+    if (d->session)
+        return ht_sample(d->session, options, first, n, images);
+    ht_draw_options how = {.sample = *options, .no_guidance = !(d->guidance > 1)};
+    how.sample.guidance = d->guidance;
+    return ht_pipeline_draw(d->pipeline, &how, first, n, images);
+}
+
+static ht_status open_drawer(const sweep_images *m, ht_model *model, const char *path, const sample_settings *s,
+                             drawer *d)
+{
+    ht_session_options how = {.batch = (int)(s->n < m->settings->batch ? s->n : m->settings->batch),
+                              .threads = (int)m->settings->threads,
+                              .height = m->size[0],
+                              .width = m->size[1]};
+    ht_model_info info;
+    ht_pipeline_info pictures;
+    ht_model_get_info(model, &info);
+    *d = (drawer){0};
+    if (!info.decoder)
+        return ht_session_open(model, &how, &d->session);
+    ht_status status = ht_pipeline_open(path, &how, &d->pipeline);
+    if (status)
+        return status;
+    ht_pipeline_get_info(d->pipeline, &pictures);
+    d->guidance = isnan(s->guidance) ? pictures.guidance : s->guidance;
+    return HT_OK;
+}
+
+static void close_drawer(drawer *d)
+{
+    ht_session_close(d->session);
+    ht_pipeline_close(d->pipeline);
+}
+
 /* All images, or this rank's share, which rank 0 gathers. */
-static ht_status sample(const sweep_images *m, ht_session *session, const ht_sample_options *all,
-                        const sample_settings *s, float *images)
+static ht_status sample(const sweep_images *m, const drawer *d, const ht_sample_options *all, const sample_settings *s,
+                        float *images)
 {
     int64_t first = 0, n = m->together ? ranks_share(s->n, &first) : s->n;
     size_t values = (size_t)m->size[0] * (size_t)m->size[1] * (size_t)m->size[2];
@@ -23,19 +66,16 @@ static ht_status sample(const sweep_images *m, ht_session *session, const ht_sam
     if (!options.total && options.rng != HT_RNG_PHILOX)
         options.total = s->first + s->n;
     if (n)
-        status = ht_sample(session, &options, s->first + first, n, images + (size_t)first * values);
+        status = draw_with(d, &options, s->first + first, n, images + (size_t)first * values);
     if (!status && m->together && ranks_gather(images, s->n, values * sizeof *images))
         status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
     return status;
 }
 
-ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds)
+ht_status sweep_images_draw(sweep_images *m, ht_model *model, const char *path, const sample_settings *s, float *images,
+                            double *seconds)
 {
-    ht_session_options how = {.batch = (int)(s->n < m->settings->batch ? s->n : m->settings->batch),
-                              .threads = (int)m->settings->threads,
-                              .height = m->size[0],
-                              .width = m->size[1]};
-    ht_session *session = NULL;
+    drawer d;
     float *labels = s->classes.count ? calloc((size_t)s->n, sizeof *labels) : NULL;
     const ht_cond cond = {.class_labels = labels};
     for (int64_t i = 0; labels && i < s->n; i++)
@@ -44,18 +84,19 @@ ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_setti
                                  .sampler = s->sampler,
                                  .spacing = s->spacing,
                                  .eta = s->eta,
+                                 .guidance_channels = (int)s->guidance_channels,
                                  .seed = s->seed,
                                  .rng = sample_rng(s->rng),
                                  .total = s->total,
                                  .cond = labels ? &cond : NULL,
                                  .progress = m->progress,
                                  .user = m->user};
-    ht_status status = ht_session_open(model, &how, &session);
+    ht_status status = open_drawer(m, model, path, s, &d);
     double start = seconds_now();
     if (!status)
-        status = sample(m, session, &options, s, images);
+        status = sample(m, &d, &options, s, images);
     *seconds = seconds_now() - start;
-    ht_session_close(session);
+    close_drawer(&d);
     free(labels);
     return status;
 }
@@ -90,17 +131,34 @@ static ht_status write_images(const sweep_images *m)
     return ht_safetensors_write(m->path, &t, 1, &(ht_metadata){"seconds", seconds}, 1);
 }
 
+static ht_status find_picture_size(sweep_images *m, const ht_session_options *how)
+{
+    ht_pipeline *pipeline;
+    ht_pipeline_info info;
+    ht_status status = ht_pipeline_open(m->settings->model, how, &pipeline);
+    if (status)
+        return status;
+    ht_pipeline_get_info(pipeline, &info);
+    ht_pipeline_close(pipeline);
+    m->size[0] = info.height;
+    m->size[1] = info.width;
+    m->size[2] = info.channels;
+    return HT_OK;
+}
+
 static ht_status find_size(sweep_images *m, const sample_settings *s)
 {
     ht_session *session;
     ht_session_info info;
     ht_model_info model;
     ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)m->settings->threads};
+    ht_model_get_info(m->model, &model);
+    if (model.decoder)
+        return find_picture_size(m, &how);
     ht_status status = ht_session_open(m->model, &how, &session);
     if (status)
         return status;
     ht_session_get_info(session, &info);
-    ht_model_get_info(m->model, &model);
     ht_session_close(session);
     m->size[0] = info.height;
     m->size[1] = info.width;
@@ -134,7 +192,7 @@ ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const cha
 
 ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key)
 {
-    ht_status status = sweep_images_draw(m, m->model, s, m->reference, &m->reference_seconds);
+    ht_status status = sweep_images_draw(m, m->model, m->settings->model, s, m->reference, &m->reference_seconds);
     if (!status && !ranks_index())
         status = write_images(m);
     if (!status)

@@ -1,5 +1,6 @@
 /* test_sweep.c - halftone sweep: what its file may say, that its cells are what the single commands make, that it goes
  * on after kill -9, and that its page is whole and needs nothing else. */
+#include "halftone.h"
 #include "tests/sweeps.h"
 
 #include <ctype.h>
@@ -73,6 +74,7 @@ static void a_wrong_file_is_one_line_that_names_the_key(void **state)
         {"{\"metrics\":\"fd\",\"cells\":[{\"name\":\"a\"}]}", "\"metrics\""},
         {"{\"metrics\":[\"fdd\"],\"cells\":[{\"name\":\"a\"}]}", "metrics[0]"},
         {"{\"features\":1,\"cells\":[{\"name\":\"a\"}]}", "\"features\""},
+        {"{\"resize\":\"box\",\"cells\":[{\"name\":\"a\"}]}", "\"resize\""},
         {"{\"name\":1,\"cells\":[{\"name\":\"a\"}]}", "\"name\""},
     };
     scratch *s = *state;
@@ -116,6 +118,8 @@ static void every_sweep_in_bench_can_be_read(void **state)
         snprintf(path, sizeof path, "bench/%s.json", names[i]);
         assert_worked(s, run(s, "sweep", "models/cifar10", path, "--dry-run"));
     }
+    assert_worked(s, run(s, "sweep", "models/emoji-dit", "bench/transformers.json", "--dry-run"));
+    assert_worked(s, run(s, "sweep", "models/cifar10", "bench/calibration.json", "--dry-run"));
     const char *summary = strstr(s->out, " cells, 0 done");
     assert_non_null(summary);
     while (summary > s->out && isdigit((unsigned char)summary[-1]))
@@ -186,6 +190,37 @@ static void cells_are_what_the_single_commands_make(void **state)
     assert_true(json_real_value(json_object_get(cell, "error")) > 0);
     assert_true(exists(under(s, out, picture)));
     json_decref(o);
+}
+
+/* Pictures of latents are those that the single command draws, guided as it does. */
+static void latents_are_drawn_with_their_decoder(void **state)
+{
+    scratch *s = *state;
+    const char *out = in_scratch(s, "out"), *single = in_scratch(s, "single.png");
+    const char *file =
+        sweep_file(s, "{\"sample\":{\"n\":2,\"steps\":2,\"seed\":4,\"class\":\"1,27\"},\"metrics\":[\"psnr\"],"
+                      "\"error\":{\"timesteps\":2,\"per-step\":1,\"steps\":2},"
+                      "\"base\":{\"timesteps\":2,\"per-step\":1,\"calibrate.steps\":2},\"cells\":"
+                      "[{\"name\":\"w8\",\"scheme\":\"w8a32\",\"layers\":\"all\",\"rounding\":\"nearest\"}]}");
+    glob_t found;
+    assert_worked(s, run(s, "sweep", "models/emoji-dit", file, "--keep", "--threads", "2", "-q", "-o", out));
+    assert_int_equal(glob(under(s, out, "cache/model-*"), 0, NULL, &found), 0);
+    assert_worked(s, run(s, "sample", found.gl_pathv[0], "--class", "1,27", "-n", "2", "--steps", "2", "--seed", "4",
+                         "-q", "-o", single));
+    globfree(&found);
+    assert_int_equal(glob(under(s, out, "images/*.png"), 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 2); /* the cell's, and those of floats */
+    bool same = false;
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        static float a[64 * 128 * 3], b[64 * 128 * 3];
+        assert_int_equal(ht_picture_read(found.gl_pathv[i], 64, 128, a), HT_OK);
+        assert_int_equal(ht_picture_read(single, 64, 128, b), HT_OK);
+        same |= !memcmp(a, b, sizeof a);
+    }
+    assert_true(same);
+    globfree(&found);
+    assert_refused(s, run(s, "sweep", "models/emoji", file, "-o", in_scratch(s, "other")), 1);
+    assert_non_null(strstr(s->err, "draws from prompts"));
 }
 
 /* ---- going on ---- */
@@ -328,6 +363,7 @@ int main(void)
         TEST(a_dry_run_lists_what_cells_share),
         TEST(every_sweep_in_bench_can_be_read),
         TEST(cells_are_what_the_single_commands_make),
+        TEST(latents_are_drawn_with_their_decoder),
         TEST(a_killed_sweep_goes_on_and_ends_as_one_that_was_not),
         TEST(a_changed_sweep_makes_only_what_is_new),
         TEST(a_cell_that_cannot_be_is_named_and_the_others_are_made),
