@@ -44,6 +44,7 @@ typedef struct sweep_plan {
     unsigned metrics; /* HT_METRIC_* bits, PSNR aside, which is always measured */
     bool says_metrics;
     const char *features, *reference; /* NULL: the model's own */
+    const char *resize;               /* NULL: as the network says */
     prompt_list prompts;              /* that images take in turn; of models that take them */
     calibrate_settings error;         /* what makes the samples on which outputs are compared */
     char error_key[SWEEP_KEY];

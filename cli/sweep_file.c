@@ -17,7 +17,7 @@ typedef struct place {
     const char *owner;
 } place;
 
-static const char *const top_keys[] = {"name",  "sample", "metrics", "features", "reference",
+static const char *const top_keys[] = {"name",  "sample", "metrics", "features", "resize", "reference",
                                        "error", "base",   "grid",    "cells",    NULL};
 
 /* ---- one setting ---- */
@@ -352,8 +352,12 @@ static int read_head(sweep_plan *plan)
     if (base && !json_is_object(base))
         return report("%s: \"base\" must be an object", plan->file);
     if (read_text(plan, "name", &plan->name) || read_text(plan, "features", &plan->features) ||
-        read_text(plan, "reference", &plan->reference) || read_metrics(plan))
+        read_text(plan, "resize", &plan->resize) || read_text(plan, "reference", &plan->reference) ||
+        read_metrics(plan))
         return EXIT_FAILURE;
+    if (plan->resize && strcmp(plan->resize, "bilinear") != 0 && strcmp(plan->resize, "tf1") != 0 &&
+        strcmp(plan->resize, "bicubic") != 0)
+        return report("%s: \"resize\" must be bilinear, tf1 or bicubic", plan->file);
     options_defaults(&calibrate_command, &plan->error);
     plan->error.options.per_step = 4;
     plan->error.options.seed = 9999;

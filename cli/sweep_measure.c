@@ -44,6 +44,7 @@ static void on_remark(void *user, const char *line)
 static ht_evaluate_options evaluate_options(sweep_measure *m, unsigned metrics)
 {
     return (ht_evaluate_options){.features = m->network[0] ? m->network : NULL,
+                                 .resize = m->network[0] ? m->o.plan->resize : NULL,
                                  .metrics = metrics,
                                  .threads = (int)m->o.settings->threads,
                                  .seed = 2020,
