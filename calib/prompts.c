@@ -247,7 +247,7 @@ ht_status ht_contexts_of_prompts(ht_arena *arena, const ht_model *model, const h
 {
     bool distilled = model->info.timestep_cond_dim > 0; /* has no branch without a prompt */
     ht_texts *texts = NULL;
-    lines prompts;
+    lines prompts = {.n = 0};
     ht_status status = check_pipeline(model);
     if (!status)
         status = ht_texts_open(model, &texts);
