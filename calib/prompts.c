@@ -1,16 +1,16 @@
-/* prompts.c - contexts of prompts: the lines of a file, or a few of our own, through the text encoders of a pipeline,
- * as its pipeline would: one encoder's last_hidden_state (Stable Diffusion), or the penultimate hidden states of two
- * beside one another, the pooled prompt of the second, and the picture's sizes (SDXL). */
+/* prompts.c - contexts of prompts: the lines of a file, or a few of our own, through the text encoders of a pipeline
+ * (sampler/texts.h), a row of tokens each and without weights; with them the picture's sizes (SDXL), or the guidance
+ * that a distilled model is told of (LCM). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "calib/contexts.h"
 #include "core/file.h"
-#include "cpu/backend.h"
-#include "text/clip.h"
+#include "sampler/guide.h"
+#include "sampler/texts.h"
 #include "text/clip_tokenizer.h"
 
-enum { MOST_PROMPTS = 1024, ENCODED_AT_ONCE = 16, ENCODERS = 2 };
+enum { MOST_PROMPTS = 1024 };
 
 /* What many pictures are of, at different lengths. */
 static const char *const own_prompts[] = {
@@ -101,115 +101,11 @@ static ht_status describe(ht_arena *arena, const lines *prompts, const char **js
     return *json ? HT_OK : ht_fail(HT_ERR_MEMORY, "out of memory for %d prompts", prompts->n);
 }
 
-/* ---- one text encoder ---- */
-
-typedef struct encoding {
-    ht_clip_output output;
-    int tokens, width, pooled_width; /* pooled_width 0: it is not wanted */
-    float *hidden, *pooled;          /* [rows][tokens][width], [rows][pooled_width] */
-} encoding;
-
-/* Prompts, and behind them the empty one. */
-static ht_status tokenize(ht_arena *arena, const ht_clip_tokenizer *t, const lines *prompts, int32_t **ids)
-{
-    size_t length = (size_t)ht_clip_tokenizer_tokens(t)->length;
-    ht_status status = HT_OK;
-    *ids = ht_alloc_array(arena, ((size_t)prompts->n + 1) * length, sizeof **ids);
-    if (!*ids)
-        return HT_ERR_MEMORY;
-    for (int i = 0; !status && i <= prompts->n; i++) {
-        const char *text = i < prompts->n ? prompts->at[i] : "";
-        status = ht_clip_encode(t, text, strlen(text), *ids + (size_t)i * length, NULL);
-    }
-    return status;
-}
-
-static ht_status run_encoder(ht_arena *arena, const ht_clip *m, const int32_t *ids, int rows, int threads, encoding *e)
-{
-    ht_clip_encoder *encoder = NULL;
-    float *out[HT_CLIP_OUTPUTS] = {NULL};
-    ht_clip_encoder_options how = {.batch = rows < ENCODED_AT_ONCE ? rows : ENCODED_AT_ONCE,
-                                   .tokens = e->tokens,
-                                   .wanted = 1u << e->output | (e->pooled_width ? 1u << HT_CLIP_TEXT_EMBEDS : 0),
-                                   .backend = {.threads = threads}};
-    e->width = ht_clip_config_of(m)->hidden_size;
-    e->pooled_width = e->pooled_width ? ht_clip_config_of(m)->projection_dim : 0;
-    size_t each = (size_t)e->tokens * (size_t)e->width;
-    out[e->output] = e->hidden = ht_alloc_array(arena, (size_t)rows * each, sizeof(float));
-    out[HT_CLIP_TEXT_EMBEDS] = e->pooled =
-        ht_alloc_array(arena, (size_t)rows * (size_t)e->pooled_width + 1, sizeof(float));
-    ht_status status =
-        e->hidden && e->pooled ? ht_clip_encoder_open(m, &ht_cpu_backend, &how, &encoder) : HT_ERR_MEMORY;
-    if (!status)
-        status = ht_clip_encoder_run(encoder, ids, rows, out);
-    ht_clip_encoder_close(encoder);
-    return status;
-}
-
-static ht_status encode_in(ht_arena *arena, const char *folder, const char *tokenizer_folder, const lines *prompts,
-                           int threads, encoding *e)
-{
-    ht_clip_tokenizer *tokenizer = NULL;
-    ht_safetensors *file = NULL;
-    ht_weights *weights;
-    ht_clip_config config;
-    ht_clip *m = NULL;
-    json_t *object = NULL;
-    int32_t *ids = NULL;
-    const char *path = ht_sprintf(arena, "%s/config.json", folder);
-    ht_status status = path ? ht_json_read(path, &object) : HT_ERR_MEMORY;
-    if (!status)
-        status = ht_clip_config_read(object, path, &config);
-    if (!status)
-        status = ht_open_weights(arena, folder, &file);
-    if (!status)
-        status = ht_weights_open(arena, file, ht_clip_rename, NULL, &weights);
-    if (!status)
-        status = ht_clip_open(arena, &config, weights, &m);
-    if (!status)
-        status = ht_clip_tokenizer_open(tokenizer_folder, &tokenizer);
-    if (!status)
-        status = ht_clip_tokenizer_fits(tokenizer, config.vocab_size, config.max_position_embeddings);
-    if (!status)
-        status = tokenize(arena, tokenizer, prompts, &ids);
-    if (!status) {
-        e->tokens = ht_clip_tokenizer_tokens(tokenizer)->length;
-        status = run_encoder(arena, m, ids, prompts->n + 1, threads, e);
-    }
-    ht_clip_tokenizer_close(tokenizer);
-    ht_safetensors_close(file);
-    json_decref(object);
-    return status;
-}
-
 /* ---- a pipeline ---- */
 
 static bool has(const ht_model *model, const char *component)
 {
     return json_is_string(json_array_get(json_object_get(model->index, component), 1));
-}
-
-/* By name: "text_encoder", "text_encoder_2". */
-static ht_status encode(ht_arena *arena, const ht_model *model, const char *end, const lines *prompts, int threads,
-                        encoding *e)
-{
-    const char *folder = ht_sprintf(arena, "%s/text_encoder%s", model->path, end),
-               *tokenizer = ht_sprintf(arena, "%s/tokenizer%s", model->path, end);
-    return folder && tokenizer ? encode_in(arena, folder, tokenizer, prompts, threads, e) : HT_ERR_MEMORY;
-}
-
-/* Hidden states of the encoders beside one another. */
-static ht_status join_hidden(ht_arena *arena, const encoding *e, int n, int rows, const float **out)
-{
-    size_t width = (size_t)e[0].width + (n > 1 ? (size_t)e[1].width : 0), at = 0;
-    float *joined = ht_alloc_array(arena, (size_t)rows * (size_t)e[0].tokens * width, sizeof *joined);
-    if (!joined)
-        return HT_ERR_MEMORY;
-    for (int i = 0; i < n; at += (size_t)e[i++].width)
-        for (size_t t = 0; t < (size_t)rows * (size_t)e[0].tokens; t++)
-            memcpy(joined + t * width + at, e[i].hidden + t * (size_t)e[i].width, (size_t)e[i].width * sizeof *joined);
-    *out = joined;
-    return HT_OK;
 }
 
 /* Pixels of a side of a sample's value: what the decoder upsamples by. */
@@ -226,19 +122,20 @@ static int scale_factor(ht_arena *arena, const ht_model *model)
     return factor;
 }
 
-/* As large as the model draws, and not cropped: original height, width, crop top, left, target height, width. */
-static ht_status make_time_ids(ht_arena *arena, const ht_model *model, int rows, const float **out)
+/* As large as the model draws, and not cropped: original height, width, crop top, left, target height, width (SDXL);
+ * height and width, and one by the other (PixArt-alpha). */
+static void set_sizes(ht_arena *arena, const ht_model *model, int rows, float *ids, float *resolution, float *aspect)
 {
-    size_t width = (size_t)model->info.time_ids;
-    float *ids = ht_alloc_array(arena, (size_t)rows * width, sizeof *ids);
-    if (!ids)
-        return HT_ERR_MEMORY;
     float factor = (float)scale_factor(arena, model), h = factor * (float)model->info.height,
           w = factor * (float)model->info.width;
-    for (size_t i = 0; width == 6 && i < (size_t)rows; i++)
-        memcpy(ids + i * width, (const float[]){h, w, 0, 0, h, w}, width * sizeof *ids);
-    *out = ids;
-    return HT_OK;
+    for (int i = 0; i < rows; i++) {
+        if (ids && model->info.time_ids == 6)
+            memcpy(ids + (size_t)i * 6, (const float[]){h, w, 0, 0, h, w}, sizeof(float[6]));
+        if (resolution && model->info.resolution == 2)
+            memcpy(resolution + (size_t)i * 2, (const float[]){h, w}, sizeof(float[2]));
+        if (aspect)
+            aspect[i] = h / w;
+    }
 }
 
 static ht_status refuse(const ht_model *model, const char *what)
@@ -252,77 +149,120 @@ static ht_status refuse(const ht_model *model, const char *what)
 static ht_status check_pipeline(const ht_model *model)
 {
     const ht_denoiser_info *info = &model->info;
-    if (!has(model, "text_encoder") && !has(model, "text_encoder_2"))
-        return refuse(model, "encoder_hidden_states");
     if (info->class_embed_dim || info->class_timestep)
         return refuse(model, "class_labels");
-    if (info->timestep_cond_dim)
-        return refuse(model, "timestep_cond");
     if ((info->text_embed_dim || info->time_ids) && !has(model, "text_encoder_2"))
         return refuse(model, "text_embeds");
     return HT_OK;
 }
 
-/* The rows of a condition; NULL if the model does not take it. */
-static const float **rows_of(ht_contexts *contexts, const ht_denoiser_info *info, const char *name)
+/* Room for the rows of a condition, or of its tokens; NULL in *rows if the model does not take it. */
+static ht_status take_rows(ht_arena *arena, const ht_model *model, ht_contexts *contexts, const char *name,
+                           float **rows)
 {
-    for (int i = 0; i < HT_CONDITIONS; i++)
-        if (!strcmp(ht_conditions[i].name, name) && ht_condition_width(&ht_conditions[i], info)) {
-            contexts->widths[i] = ht_condition_width(&ht_conditions[i], info);
-            return &contexts->rows[i];
-        }
-    return NULL;
+    *rows = NULL;
+    for (int i = 0; i < HT_CONDITIONS; i++) {
+        int width = ht_condition_width(&ht_conditions[i], &model->info);
+        if (strcmp(ht_conditions[i].name, name) != 0 || !width)
+            continue;
+        size_t tokens = ht_conditions[i].per_token ? (size_t)contexts->tokens : 1;
+        contexts->widths[i] = width;
+        contexts->rows[i] = *rows = ht_alloc_array(arena, (size_t)contexts->n * tokens * (size_t)width, sizeof **rows);
+        return *rows ? HT_OK : HT_ERR_MEMORY;
+    }
+    return HT_OK;
 }
 
-static ht_status fill(ht_arena *arena, const ht_model *model, const encoding *e, int n, ht_contexts *contexts)
+/* The rows of prompts, and behind them that of none, if steps are guided by a second evaluation. */
+static ht_status encode(const ht_texts *texts, const lines *prompts, int rows, int threads, float *hidden,
+                        float *pooled, float *mask)
 {
-    const ht_denoiser_info *info = &model->info;
-    const float **hidden = rows_of(contexts, info, "encoder_hidden_states"),
-                **pooled = rows_of(contexts, info, "text_embeds"), **ids = rows_of(contexts, info, "time_ids");
-    const encoding *last = &e[n - 1];
-    int width = e[0].width + (n > 1 ? e[1].width : 0);
-    if (width != info->cross_attention_dim || (n > 1 && e[0].tokens != e[1].tokens))
-        return ht_fail(HT_ERR_SHAPE, "%s: its text encoders make %d numbers a token; the denoiser takes %d",
-                       model->path, width, info->cross_attention_dim);
-    if (pooled && last->pooled_width != info->text_embed_dim)
-        return ht_fail(HT_ERR_SHAPE, "%s: its text encoder makes text_embeds of %d numbers; the denoiser takes %d",
-                       model->path, last->pooled_width, info->text_embed_dim);
-    contexts->tokens = e[0].tokens;
-    ht_status status = join_hidden(arena, e, n, contexts->n, hidden);
-    if (!status && ids)
-        status = make_time_ids(arena, model, contexts->n, ids);
-    if (pooled)
-        *pooled = last->pooled;
-    if (!status && pooled && json_is_true(json_object_get(model->index, "force_zeros_for_empty_prompt"))) {
-        size_t each = (size_t)contexts->tokens * (size_t)width, at = (size_t)contexts->negative;
-        memset((float *)*hidden + at * each, 0, each * sizeof(float)); /* ours: just made */
-        memset(last->pooled + at * (size_t)last->pooled_width, 0, (size_t)last->pooled_width * sizeof(float));
-    }
+    const ht_session_options session = {.threads = threads};
+    const ht_text_encoding how = {.chunks = 1, .session = &session};
+    ht_text *read = calloc((size_t)rows, sizeof *read);
+    ht_status status = read ? HT_OK : ht_fail(HT_ERR_MEMORY, "out of memory for %d prompts", rows);
+    for (int i = 0; !status && i < rows; i++)
+        status = ht_text_read(texts, (const char *const[HT_TEXT_ENCODERS]){i < prompts->n ? prompts->at[i] : ""}, true,
+                              &read[i]);
+    if (!status)
+        status = ht_texts_encode(texts, &how, rows, read, hidden, pooled, mask);
+    for (int i = 0; read && i < rows; i++)
+        ht_text_free(&read[i]);
+    free(read);
     return status;
+}
+
+/* Zeros for no prompt, where the pipeline says so (SDXL). */
+static void force_zeros(const ht_model *model, const ht_contexts *contexts, float *hidden, float *pooled)
+{
+    size_t each = (size_t)contexts->tokens * (size_t)model->info.cross_attention_dim;
+    size_t width = (size_t)model->info.text_embed_dim, at = (size_t)contexts->negative;
+    if (!pooled || contexts->negative < 0 ||
+        !json_is_true(json_object_get(model->index, "force_zeros_for_empty_prompt")))
+        return;
+    memset(hidden + at * each, 0, each * sizeof *hidden);
+    memset(pooled + at * width, 0, width * sizeof *pooled);
+}
+
+/* What is of all prompts alike: sizes, and the guidance that a distilled model is told of. */
+static ht_status make_numbers(ht_arena *arena, const ht_model *model, double guidance, ht_contexts *contexts)
+{
+    int dim = model->info.timestep_cond_dim;
+    float *ids, *resolution, *aspect, *told;
+    ht_status status = take_rows(arena, model, contexts, "time_ids", &ids);
+    if (!status)
+        status = take_rows(arena, model, contexts, "resolution", &resolution);
+    if (!status)
+        status = take_rows(arena, model, contexts, "aspect_ratio", &aspect);
+    if (!status)
+        status = take_rows(arena, model, contexts, "timestep_cond", &told);
+    if (status)
+        return status;
+    set_sizes(arena, model, contexts->n, ids, resolution, aspect);
+    for (int i = 0; told && i < contexts->n; i++)
+        ht_guidance_embedding(guidance, dim, told + i * dim);
+    return HT_OK;
+}
+
+static ht_status make_rows(ht_arena *arena, const ht_model *model, const ht_texts *texts, const lines *prompts,
+                           const ht_calibrate_options *options, ht_contexts *contexts)
+{
+    enum { OF_PROMPTS = 15 }; /* halves: 7.5 */
+    float *hidden, *pooled, *mask;
+    ht_status status = take_rows(arena, model, contexts, "encoder_hidden_states", &hidden);
+    if (!status)
+        status = take_rows(arena, model, contexts, "text_embeds", &pooled);
+    if (!status)
+        status = take_rows(arena, model, contexts, "encoder_attention_mask", &mask);
+    if (!status)
+        status = encode(texts, prompts, contexts->n, options->threads, hidden, pooled, mask);
+    if (status)
+        return status;
+    force_zeros(model, contexts, hidden, pooled);
+    return make_numbers(arena, model, options->guidance > 0 ? options->guidance : OF_PROMPTS / 2.0, contexts);
 }
 
 ht_status ht_contexts_of_prompts(ht_arena *arena, const ht_model *model, const ht_calibrate_options *options,
                                  ht_contexts *contexts)
 {
-    static const char *const ends[ENCODERS] = {"", "_2"};
-    encoding e[ENCODERS] = {{0}};
-    lines prompts;
-    int n = 0;
+    bool distilled = model->info.timestep_cond_dim > 0; /* has no branch without a prompt */
+    ht_texts *texts = NULL;
+    lines prompts = {.n = 0};
     ht_status status = check_pipeline(model);
+    if (!status)
+        status = ht_texts_open(model, &texts);
+    if (!status && !texts)
+        status = refuse(model, "encoder_hidden_states");
     if (!status)
         status = list_prompts(arena, options->prompts, &prompts);
     if (!status)
         status = describe(arena, &prompts, &contexts->prompts);
-    for (int i = 0; !status && i < ENCODERS; i++) {
-        if (!has(model, i ? "text_encoder_2" : "text_encoder"))
-            continue;
-        e[n].output = model->info.text_embed_dim ? HT_CLIP_PENULTIMATE : HT_CLIP_LAST_HIDDEN_STATE;
-        e[n].pooled_width = model->info.text_embed_dim && i;
-        status = encode(arena, model, ends[i], &prompts, options->threads, &e[n++]);
+    if (!status) {
+        contexts->n = prompts.n + !distilled;
+        contexts->negative = distilled ? -1 : prompts.n;
+        contexts->tokens = ht_texts_length(texts);
+        status = make_rows(arena, model, texts, &prompts, options, contexts);
     }
-    if (status)
-        return status;
-    contexts->n = prompts.n + 1;
-    contexts->negative = prompts.n;
-    return fill(arena, model, e, n, contexts);
+    ht_texts_close(texts);
+    return status;
 }

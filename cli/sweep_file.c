@@ -423,9 +423,17 @@ static bool hash(char key[SWEEP_KEY], const char *const *texts, int n)
     return true;
 }
 
+/* What was not said does not count, so that an option which a later version adds leaves the rows of this one. */
 static bool hash_options(char key[SWEEP_KEY], const char *of, const command *c, const void *settings)
 {
-    json_t *object = options_json(c, settings);
+    json_t *object = options_json(c, settings), *value;
+    const char *name;
+    void *next;
+    json_object_foreach_safe(object, next, name, value)
+    {
+        if (json_is_null(value))
+            json_object_del(object, name);
+    }
     char *text = object ? json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
     bool done = hash(key, (const char *const[]){of, c->name, text}, 3);
     free(text);

@@ -5,6 +5,7 @@
 #include "calib/output_moments.h"
 #include "calib/products.h"
 #include "graph/reverse.h"
+#include "sampler/guide.h"
 #include "tests/calibrated.h"
 
 #define UNETS GOLDENS "/unet/"
@@ -397,6 +398,50 @@ static void sdxl_has_what_its_denoiser_takes(void **state)
     ht_model_close(m);
 }
 
+/* LCM is told of the guidance and has no branch without a prompt. */
+static void a_distilled_model_is_told_of_the_guidance(void **state)
+{
+    (void)state;
+    ht_calibration c;
+    ht_model *m = open_pipeline("lcm");
+    ht_calibrate_options o = few;
+    float *want = ht_alloc_array(arena, (size_t)m->info.timestep_cond_dim, sizeof *want);
+    o.prompts = write_prompts("a cat\na dog\n");
+    o.guidance = 3;
+    assert_ok(ht_calibration_make(arena, m, &o, &c));
+    assert_int_equal(c.contexts.n, 2);
+    assert_int_equal(c.contexts.negative, -1);
+    ht_guidance_embedding(3, m->info.timestep_cond_dim, want);
+    for (int k = 0; k < 2; k++)
+        assert_memory_equal(row_of(&c, "timestep_cond", k), want, (size_t)m->info.timestep_cond_dim * sizeof *want);
+    for (int64_t i = 0; i < c.samples; i++)
+        assert_in_range(c.context[i], 0, 1);
+    ht_model_close(m);
+}
+
+/* T5's hidden states with their mask, and PixArt-alpha's sizes. */
+static void pixart_has_what_its_denoiser_takes(void **state)
+{
+    (void)state;
+    ht_calibration c;
+    ht_model *m = open_pipeline("pixart-alpha");
+    ht_calibrate_options o = few;
+    o.prompts = write_prompts("a cat\na dog on a red chair\n");
+    assert_ok(ht_calibration_make(arena, m, &o, &c));
+    assert_int_equal(c.contexts.n, 3);
+    assert_int_equal(c.contexts.tokens, 120);
+    float read[3] = {0};
+    for (int k = 0; k < 3; k++)
+        for (int i = 0; i < c.contexts.tokens; i++)
+            read[k] += row_of(&c, "encoder_attention_mask", k)[i];
+    assert_true(read[0] > 1 && read[1] > read[0] && read[2] >= 1 && read[2] < read[0]);
+    if (m->info.resolution) {
+        const float *size = row_of(&c, "resolution", 0);
+        assert_true(size[0] > 0 && size[0] == size[1] && row_of(&c, "aspect_ratio", 0)[0] == 1);
+    }
+    ht_model_close(m);
+}
+
 static void files_that_are_no_prompts_are_refused(void **state)
 {
     (void)state;
@@ -616,6 +661,8 @@ int main(void)
         CASE(what_a_model_lacks_is_said),
         CASE(lines_of_a_file_are_prompts),
         CASE(sdxl_has_what_its_denoiser_takes),
+        CASE(a_distilled_model_is_told_of_the_guidance),
+        CASE(pixart_has_what_its_denoiser_takes),
         CASE(files_that_are_no_prompts_are_refused),
         CASE(conditional_models_are_quantized),
         CASE(keys_of_a_prompt_do_not_depend_on_the_timestep),

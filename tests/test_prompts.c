@@ -505,6 +505,28 @@ static void put_tokenizer(void)
     put_file("tokenizer/tokenizer_config.json", config, sizeof config - 1);
 }
 
+/* With its text encoder, as it is sampled. */
+static void single_files_are_calibrated_with_prompts(void)
+{
+    ht_model *m;
+    char *json;
+    FILE *f = fopen(in_folder("prompts.txt"), "w");
+    assert_non_null(f);
+    assert_true(fputs("c a t\nd o g\n", f) >= 0 && !fclose(f));
+    assert_ok(ht_model_open(in_folder("model.safetensors"), NULL, &m));
+    char *prompts = strdup(in_folder("prompts.txt")), *calib = strdup(in_folder("calib.safetensors"));
+    assert_ok(
+        ht_calibrate(m, &(ht_calibrate_options){.steps = 2, .timesteps = 1, .per_step = 2, .prompts = prompts}, calib));
+    assert_ok(ht_calibration_json(calib, &json));
+    assert_non_null(strstr(json, "c a t"));
+    unlink(prompts);
+    unlink(calib);
+    free(prompts);
+    free(calib);
+    free(json);
+    ht_model_close(m);
+}
+
 static void a_single_file_draws_from_prompts(void **state)
 {
     (void)state;
@@ -529,6 +551,7 @@ static void a_single_file_draws_from_prompts(void **state)
     for (int i = 0; i < PICTURE; i++)
         assert_true(isfinite(a[i]));
     ht_pipeline_close(p);
+    single_files_are_calibrated_with_prompts();
     unlink(in_folder("tokenizer/vocab.json"));
     unlink(in_folder("tokenizer/merges.txt"));
     unlink(in_folder("tokenizer/tokenizer_config.json"));
