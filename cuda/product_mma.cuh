@@ -86,7 +86,9 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
             return;
         if (!FOLDS && !format::F16)
             w.load<format::INTEGER>(plan, 0, column);
-        bool whole8 = ht_whole8(plan.p);
+        ht_writer writer;
+        ht_eight residual;
+        writer.begin(plan.p, column);
 #pragma unroll
         for (int j = 0; j < TILES; j++)
 #pragma unroll
@@ -101,8 +103,17 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
                                          : ht_fold(ht_whole<FORMAT>(plan, s), facts.zero[0][i], w.sum[n], facts.step[0][i],
                                                    w.scale[n], 0.0f);
                 }
-                if (row + i < plan.p.window.rows)
-                    ht_write8(plan.p, whole8, row + i, facts.image[i], column, v);
+                if (row + i >= plan.p.window.rows)
+                    continue;
+                if (writer.whole) {
+                    writer.residual(plan.p, row + i, residual);
+                    writer.write(plan.p, row + i, facts.image[i], v, residual);
+                    continue;
+                }
+#pragma unroll
+                for (int n = 0; n < 8; n++)
+                    if (column + n < plan.p.window.cols)
+                        ht_write(plan.p, row + i, facts.image[i], column + n, v[n]);
             }
     }
 
@@ -122,7 +133,11 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
         int end = (int)((int64_t)plan.stages * (blockIdx.y + 1) / plan.pick.splits);
         uint32_t base = ht_shared(memory), table[4];
         ht_table_of(table, plan);
-        ht_facts_of<ROWS, THREADS>(facts, plan, row, threadIdx.x);
+        for (int i = threadIdx.x; i < ROWS; i += THREADS) {
+            ht_row_fact fact;
+            fact.load<2>(plan, row + i);
+            fact.keep<2>(facts, i);
+        }
         auto zero_of = [&](int input, int i) { return facts.zero[input][i]; };
         loader load;
         load.begin(plan, row, threadIdx.x, begin);
