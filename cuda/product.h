@@ -33,18 +33,18 @@ typedef enum ht_family {
 typedef struct ht_plan {
     ht_cuda_product p;
     ht_family family;
-    int plain_int4;  /* values are two's complement */
-    int element;     /* bytes of an activation */
+    int plain_int4; /* values are two's complement */
+    int element;    /* bytes of an activation */
     int taps;
-    int bytes[2];    /* of the channels of X and X2 */
-    int padded[2];   /* likewise, filled up to the channel step */
-    int units[2];    /* of X, of X2 */
-    int unit_bytes;  /* of packed weights */
+    int bytes[2];   /* of the channels of X and X2 */
+    int padded[2];  /* likewise, filled up to the channel step */
+    int units[2];   /* of X, of X2 */
+    int unit_bytes; /* of packed weights */
     int groups, cols_padded;
     int64_t k_stored;
-    int stages;      /* of the whole depth */
-    int segments;    /* of the weights' scales */
-    int flat;        /* one tap at each pixel of X */
+    int stages;   /* of the whole depth */
+    int segments; /* of the weights' scales */
+    int flat;     /* one tap at each pixel of X */
     ht_pick pick;
     int group_tiles;
     int64_t tiles;

@@ -1,4 +1,5 @@
-/* product_wgmma.cuh - products on Hopper's wgmma: out[m][n], weights as A from registers, pixels as B from shared memory.
+/* product_wgmma.cuh - products on Hopper's wgmma: out[m][n], weights as A from registers, pixels as B from shared
+ * memory.
  *
  * One block stays on each multiprocessor and takes tile after tile of 128 columns and ROWS rows.  Its first warpgroup
  * fills the stages of a ring: activations by cp.async (tile.cuh), so that any window can be read and codes in its
@@ -19,7 +20,7 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
     static constexpr int ROWS = PIECES * N, GROUPS = 2, FILLERS = 128, MULTIPLIERS = 256, THREADS = 384;
     static constexpr int UNIT = ht_format<FORMAT>::UNIT, WEIGHTS = 2 * UNIT; /* of a group's stage */
     static constexpr int STAGE = ROWS * HT_STAGE + GROUPS * WEIGHTS;
-    static constexpr int PARTS = FOLDS ? 2 : 1; /* whose scales are used */
+    static constexpr int PARTS = FOLDS ? 2 : 1;            /* whose scales are used */
     static constexpr int CHUNK = 32, PITCH = HT_GROUP + 2; /* rows of an exchange, floats of one */
     static constexpr int EXCHANGE = CHUNK * PITCH * 4, FACTS = (int)sizeof(ht_row_facts<ROWS>);
     static constexpr int REST = GROUPS * EXCHANGE + FACTS + 16 * 16 + 16, MOST = 227 * 1024 - 1024;
@@ -184,8 +185,8 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
 
     /* With segments: sums are folded where one ends. */
     static __device__ __forceinline__ void stage_folds(const ht_plan &plan, const uint32_t (&table)[4], uint32_t x,
-                                                       uint32_t w, const ht_row_facts<ROWS> &facts, segment_state &segment,
-                                                       tile &sums, chain &chains)
+                                                       uint32_t w, const ht_row_facts<ROWS> &facts,
+                                                       segment_state &segment, tile &sums, chain &chains)
     {
         uint32_t a[4][4];
 #pragma unroll
@@ -287,8 +288,8 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         }
     }
 
-    static __device__ __forceinline__ void store_piece(const ht_plan &plan, const ht_row_facts<ROWS> &facts, int64_t row,
-                                                       int i, ht_writer &writer, const ht_eight &residual,
+    static __device__ __forceinline__ void store_piece(const ht_plan &plan, const ht_row_facts<ROWS> &facts,
+                                                       int64_t row, int i, ht_writer &writer, const ht_eight &residual,
                                                        const float *from)
     {
         const ht_cuda_window &w = plan.p.window;
@@ -331,8 +332,9 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         sync_multipliers();
     }
 
-    static __device__ __forceinline__ void multiply_all(const ht_plan &plan, uint32_t ring, uint32_t full, uint32_t empty,
-                                                        float *exchange, ht_row_facts<ROWS> &facts, int *last)
+    static __device__ __forceinline__ void multiply_all(const ht_plan &plan, uint32_t ring, uint32_t full,
+                                                        uint32_t empty, float *exchange, ht_row_facts<ROWS> &facts,
+                                                        int *last)
     {
         int thread = (int)threadIdx.x - FILLERS, mine = thread / 128, warp = thread / 32 % 4, lane = thread % 32;
         int slot = 0, phase = 0, works = (int)plan.tiles * plan.pick.splits;
@@ -362,8 +364,8 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
                         sums[p][i] = 0;
             for (int stage = at.begin; stage < at.end; stage++) {
                 uint32_t x = ring + slot * STAGE;
-                uint32_t w = x + ROWS * HT_STAGE + mine * WEIGHTS + warp * format::FRAGMENT +
-                             lane * (format::FRAGMENT / 32);
+                uint32_t w =
+                    x + ROWS * HT_STAGE + mine * WEIGHTS + warp * format::FRAGMENT + lane * (format::FRAGMENT / 32);
                 ht_barrier_wait(full + 8 * slot, phase);
                 if (active) {
                     if constexpr (!FOLDS)
@@ -443,8 +445,8 @@ static inline int ht_wg_serves(const ht_plan *plan)
 
 template <class KERNEL> int ht_wg_start(const ht_plan *plan)
 {
-    static cudaError_t raised = cudaFuncSetAttribute(ht_wg_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                     KERNEL::SHARED);
+    static cudaError_t raised =
+        cudaFuncSetAttribute(ht_wg_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize, KERNEL::SHARED);
     int error = ht_cuda_check(raised);
     if (error)
         return error;
