@@ -50,7 +50,9 @@ endif
 FUZZ_SRC := $(wildcard tests/fuzz_*.c)
 LIB_OBJ  := $(LIB_SRC:%.c=$(B)/%.o)
 CLI_OBJ  := $(CLI_SRC:%.c=$(B)/%.o)
-TESTS    := $(TEST_SRC:tests/%.c=$(B)/tests/%)
+# The last one is the backend for GPUs with a module of plain loops, which it finds beside itself.
+SCALAR   := $(B)/tests/scalar
+TESTS    := $(TEST_SRC:tests/%.c=$(B)/tests/%) $(SCALAR)/cuda_backend
 FUZZERS  := $(FUZZ_SRC:tests/%.c=$(B)/tests/%)
 
 # make V=1 shows the commands.
@@ -102,8 +104,17 @@ $(B)/module/%.c.o: %.c
 	@mkdir -p $(@D)
 	$(call SAY,CC,$<)$(CC) $(CFLAGS) -c $< -o $@
 
+$(B)/tests/scalar_module.o: CFLAGS += -O3
+
 $(B)/libhalftone-cuda.so: $(CUDA_OBJ)
 	$(call SAY,LD,$@)$(NVCC) -shared -cudart static $^ -o $@
+
+$(SCALAR)/libhalftone-cuda.so: $(B)/tests/scalar_module.o $(B)/core/dtype.o
+	@mkdir -p $(@D)
+	$(call SAY,LD,$@)$(CC) -shared $(LDFLAGS) $^ -lm -o $@
+
+$(SCALAR)/cuda_backend: $(B)/tests/cuda_backend $(SCALAR)/libhalftone-cuda.so
+	@cp $< $@
 
 $(B)/tests/cuda_backend: $(B)/tests/cuda_backend.o $(B)/libhalftone.a
 	$(call SAY,LD,$@)$(CC) $(LDFLAGS) $^ -lcmocka $(LDLIBS) -o $@

@@ -72,7 +72,7 @@ static ht_status record(walker *w, const ht_layers *layers, const char *const *n
     recorder r = {.names = names, .to = to, .samples = w->set.samples};
     ht_session *session = NULL;
     ht_session_options how = {
-        .batch = w->options->batch, .threads = w->options->threads, .tokens = w->set.contexts.tokens};
+        .backend = "cpu", .batch = w->options->batch, .threads = w->options->threads, .tokens = w->set.contexts.tokens};
     ht_session_extras extras = {.taps = names, .layers = layers ? layers : &none};
     ht_status status = ht_session_open_with(w->model, &how, &extras, &session);
     if (!status)
@@ -238,7 +238,8 @@ ht_status ht_blocks_reconstruct(ht_model *model, const ht_calibration *calibrati
     ht_arena *arena = ht_arena_create();
     walker w = {.arena = arena, .model = model, .layers = layers, .n = n, .options = options, .losses = losses};
     ht_session *floats = NULL;
-    ht_session_options how = {.batch = options->batch, .threads = 1, .tokens = calibration->contexts.tokens};
+    ht_session_options how = {
+        .backend = "cpu", .batch = options->batch, .threads = 1, .tokens = calibration->contexts.tokens};
     ht_status status = arena ? ht_calibration_first(arena, calibration, options->samples / calibration->groups, &w.set)
                              : HT_ERR_MEMORY;
     if (!status)

@@ -1,4 +1,7 @@
-/* calibration.h - a timestep-aware calibration set and what the inputs of every layer do on it, by timestep. */
+/* calibration.h - a timestep-aware calibration set and what the inputs of every layer do on it, by timestep.
+ *
+ * Calibrating and quantizing compute on the CPU, whatever a machine has besides: so a file depends on the model, the
+ * settings and the seed, and on nothing else. */
 #ifndef HT_CALIB_CALIBRATION_H
 #define HT_CALIB_CALIBRATION_H
 

@@ -3,6 +3,7 @@
 #define HT_CALIB_LAYER_MAKER_H
 
 #include "calib/moments.h"
+#include "calib/ranges.h"
 #include "calib/scheme.h"
 #include "quant/round.h"
 
@@ -12,6 +13,9 @@ typedef struct ht_layer_request {
     const ht_format *input; /* NULL: inputs stay floats */
     bool dynamic, split;
     const ht_input_moments *moments; /* NULL: rounding to nearest */
+    const float *smooth;             /* [channels] that inputs are multiplied by, and weights divided; NULL: none */
+    const ht_channel_ranges *ranges; /* of the inputs before that */
+    int rank;                        /* of the branch beside the codes; 0: none */
     ht_round_options rounding;
     ht_scale_method observer;
     double percentile;

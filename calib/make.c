@@ -178,8 +178,10 @@ static ht_status list_inputs(ht_arena *arena, const ht_session *session, observe
 static ht_status observe_all(ht_arena *arena, ht_model *model, const ht_calibrate_options *options, observer *o)
 {
     ht_session *session = NULL;
-    ht_session_options how = {
-        .batch = options->batch, .threads = options->threads, .tokens = o->calibration->contexts.tokens};
+    ht_session_options how = {.backend = "cpu",
+                              .batch = options->batch,
+                              .threads = options->threads,
+                              .tokens = o->calibration->contexts.tokens};
     ht_session_extras extras = {.observe = {.inputs = true}};
     how.batch = ht_batch_within(model, &how, &extras);
     ht_status status = ht_session_open_with(model, &how, &extras, &session);
@@ -219,7 +221,7 @@ static ht_status collect(ht_arena *arena, ht_model *model, const ht_calibrate_op
 {
     ht_session *session = NULL;
     ht_trajectory trajectory = {0};
-    ht_session_options how = {.batch = o->batch, .threads = o->threads, .tokens = c->contexts.tokens};
+    ht_session_options how = {.backend = "cpu", .batch = o->batch, .threads = o->threads, .tokens = c->contexts.tokens};
     ht_trajectory_options way = {.sampler = "ddim", .spacing = o->spacing, .steps = o->steps};
     ht_status status = ht_trajectory_make(arena, &model->schedule, &way, &trajectory);
     int *counts = status ? NULL : ht_alloc_array(arena, (size_t)trajectory.n, sizeof *counts);

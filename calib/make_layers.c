@@ -57,6 +57,8 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
                           .dynamic = q->options->dynamic,
                           .split = !q->options->no_split,
                           .moments = q->moments[i].h ? &q->moments[i] : NULL,
+                          .smooth = q->smooth[i],
+                          .ranges = &q->ranges[i],
                           .rounding = q->rounding,
                           .observer = q->observer,
                           .percentile = q->options->percentile,
@@ -67,6 +69,10 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
     r.rounding.user = me;
     if (format->grid.bits == 8 || q->products.product[i].weights > MOST_TRIED) /* finer scales gain nothing at 8 bits */
         r.rounding.candidates = 0;
+    if (format->grid.bits == 8) /* nothing to widen */
+        r.rounding.powers = HT_POWERS_FREE;
+    if (format->grid.bits < 8)
+        r.rank = ht_quantizer_rank(q, i);
     return ht_layer_make(q->arenas[i], &r, &made->layer, &made->error);
 }
 
@@ -82,13 +88,10 @@ static ht_status make_low(worker *me, int i)
     const ht_model_product *p = &q->products.product[i];
     const ht_scheme *s = &q->scheme;
     bool fine = s->fine.name[0] && p->role == HT_ROLE_LAST && divides(&s->fine, p);
-    const ht_format *others[2] = {s->other.name[0] ? &s->other : NULL, fine ? &s->fine : NULL};
     ht_status status = make_one(me, i, &s->low, &q->low[i]);
-    for (int k = 0; !status && k < 2; k++) {
+    for (int k = 0; !status && k < s->n_other + fine; k++) {
         ht_made made;
-        if (!others[k])
-            continue;
-        status = make_one(me, i, others[k], &made);
+        status = make_one(me, i, k < s->n_other ? &s->other[k] : &s->fine, &made);
         if (!status && made.error.after < q->low[i].error.after)
             q->low[i] = made;
     }

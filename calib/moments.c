@@ -116,7 +116,7 @@ ht_status ht_input_moments_gather(ht_arena *arena, ht_model *model, const ht_cal
         once |= ht_product_is_temporal(&products->product[list[i]]);
     }
     ht_session_options how = {
-        .batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
+        .backend = "cpu", .batch = options->batch, .threads = options->threads, .tokens = calibration->contexts.tokens};
     ht_session_extras extras = {
         .observe = {.windows = options->windows, .most = HT_MOST_WINDOW, .only = only, .n_only = n}};
     how.batch = ht_batch_within(model, &how, &extras);

@@ -189,8 +189,10 @@ ht_status ht_output_moments_gather(ht_arena *arena, ht_model *model, const ht_ca
     ht_calibration some;
     gatherer a = {.arena = arena, .calibration = &some, .options = options};
     ht_session *shape = NULL, *session = NULL;
-    ht_session_options how = {
-        .batch = options->images, .threads = options->threads, .tokens = calibration->contexts.tokens};
+    ht_session_options how = {.backend = "cpu",
+                              .batch = options->images,
+                              .threads = options->threads,
+                              .tokens = calibration->contexts.tokens};
     for (int i = 0; i < products->n; i++)
         moments[i] = NULL;
     ht_status status = ht_calibration_first(arena, calibration, options->images, &some);

@@ -56,6 +56,7 @@ static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, h
                             .timeless = ht_stage_of(op->out->deps) == HT_STAGE_COND,
                             .weight = w->data,
                             .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
+                            .reads = {x->id, x2 ? x2->id : -1},
                             .weights = ht_value_count(w),
                             .macs = ht_op_macs(op)};
     p->name = ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(w->name), w->name);

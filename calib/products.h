@@ -22,6 +22,7 @@ typedef struct ht_model_product {
     ht_role role;
     const ht_tensor *weight;
     int64_t parts[2]; /* channels of X and X2 (0: none) */
+    int reads[2];     /* the graph's numbers of X and X2 (-1: none): products that read the same have the same */
     bool first_after; /* the first to read what a HT_ROLE_FIRST made: TFMQ-DM's code leaves its inputs float */
     bool timeless;    /* depends on the condition alone, so what it reads does not change with the timestep */
     bool after_first; /* reads what the HT_ROLE_TEMPORAL_FIRST made: the same */

@@ -1,6 +1,7 @@
 /* quantize.c - from a model of floats to a model of codes:
  *
  *     calibrate      a set of x_t and what every layer's input does on it, by timestep      (calib/make.c)
+ *     smooth         if asked for: what inputs are multiplied by, and weights divided        (calib/smooth.c)
  *     moments        E[a a^T] of every layer's windows, weighed by timestep                  (calib/moments.c)
  *     make           every layer at the scheme's width, those that may be raised also at 8 bits (calib/make_layers.c)
  *     choose         what the most sensitive layers get more                                 (calib/choose.c)
@@ -17,6 +18,7 @@
 #include "calib/quantizer.h"
 #include "calib/save.h"
 #include "calib/settings.h"
+#include "calib/smooth.h"
 
 static const size_t MOST_MOMENTS = (size_t)1 << 30; /* bytes */
 
@@ -46,6 +48,11 @@ static int on_moments(void *user, int64_t done, int64_t total)
     return ht_quantizer_advance(user, ht_quantizer_share(user, HT_SHARE_MOMENTS), done, total);
 }
 
+static int on_smooth(void *user, int64_t done, int64_t total)
+{
+    return ht_quantizer_advance(user, HT_SHARE_SMOOTH, done, total);
+}
+
 static int on_outputs(void *user, int64_t done, int64_t total)
 {
     return ht_quantizer_advance(user, HT_SHARE_OUTPUTS, done, total);
@@ -71,6 +78,7 @@ static ht_status take_options(ht_quantizer *q, const ht_quantize_options *given)
                        q->model->path);
     q->rounding = (ht_round_options){.method = (ht_rounding)ht_rounding_find(q->options->rounding),
                                      .scale = (ht_scale_method)ht_scale_method_find(q->options->scale),
+                                     .powers = (ht_scale_powers)ht_scale_powers_find(q->options->scale_powers),
                                      .percentile = q->options->percentile,
                                      .candidates = CANDIDATES};
     q->observer = (ht_scale_method)ht_scale_method_find(q->options->observer);
@@ -99,7 +107,7 @@ static ht_status calibrate(ht_quantizer *q)
 static ht_status list_products(ht_quantizer *q)
 {
     ht_session *session = NULL;
-    ht_session_options how = {.batch = 1, .threads = 1};
+    ht_session_options how = {.backend = "cpu", .batch = 1, .threads = 1};
     ht_status status = ht_session_open(q->model, &how, &session);
     if (!status)
         status = ht_products_list(q->arena, ht_session_graph(session), &q->products);
@@ -110,10 +118,14 @@ static ht_status list_products(ht_quantizer *q)
     q->choices = ht_alloc_array(q->arena, n, sizeof *q->choices);
     q->moments = ht_alloc_array(q->arena, n, sizeof *q->moments);
     q->outputs = ht_alloc_array(q->arena, n, sizeof(float *));
+    q->smoothed = ht_alloc_array(q->arena, n, sizeof *q->smoothed);
+    q->ranges = ht_alloc_array(q->arena, n, sizeof *q->ranges);
+    q->smooth = ht_alloc_array(q->arena, n, sizeof(float *));
     q->low = ht_alloc_array(q->arena, n, sizeof *q->low);
     q->wide = ht_alloc_array(q->arena, n, sizeof *q->wide);
     q->arenas = ht_alloc_array(q->arena, n, sizeof(ht_arena *));
-    if (!q->choices || !q->moments || !q->outputs || !q->low || !q->wide || !q->arenas)
+    if (!q->choices || !q->moments || !q->outputs || !q->smoothed || !q->ranges || !q->smooth || !q->low || !q->wide ||
+        !q->arenas)
         return HT_ERR_MEMORY;
     for (size_t i = 0; i < n; i++)
         q->choices[i] = ht_scheme_choice(&q->scheme, &q->products.product[i]);
@@ -134,6 +146,20 @@ static ht_status check_finite(const ht_model_product *p)
     return HT_OK;
 }
 
+static bool runs_every_step(const ht_model_product *p)
+{
+    return !p->timeless && !ht_product_is_temporal(p) && p->role != HT_ROLE_CONDITION;
+}
+
+/* A branch that is larger than the codes is not worth having. */
+int ht_quantizer_rank(const ht_quantizer *q, int i)
+{
+    const ht_model_product *p = &q->products.product[i];
+    int64_t out = p->weight->shape[0], in = p->weights / out;
+    bool small = 16.0 * q->options->low_rank * (double)(out + in) > q->scheme.low.grid.bits * (double)(out * in);
+    return q->choices[i].width == HT_WIDTH_LOW && runs_every_step(p) && !small ? q->options->low_rank : 0;
+}
+
 /* Bits of product i, scales included, in a format. */
 static ht_status measure_bits(const ht_quantizer *q, int i, const ht_format *format, double *bits)
 {
@@ -141,7 +167,8 @@ static ht_status measure_bits(const ht_quantizer *q, int i, const ht_format *for
     int parts = p->parts[1] && !q->options->no_split && !q->choices[i].float_input ? 2 : 1;
     size_t out = (size_t)p->weight->shape[0], all = (size_t)(p->parts[0] + p->parts[1]);
     ht_status status = HT_OK;
-    *bits = 0;
+    size_t thin = out + p->weight->count / out;
+    *bits = format->grid.bits < 8 ? 16.0 * ht_quantizer_rank(q, i) * (double)thin : 0;
     for (int part = 0; !status && part < parts; part++) {
         size_t channels = parts == 2 ? (size_t)p->parts[part] : all;
         ht_format_sizes sizes;
@@ -206,6 +233,31 @@ static ht_status gather_outputs(ht_quantizer *q)
     return status;
 }
 
+/* Layers that take codes every step. */
+static bool is_smoothed(const ht_quantizer *q, int i)
+{
+    return q->choices[i].width != HT_WIDTH_FLOAT && !q->choices[i].float_input &&
+           runs_every_step(&q->products.product[i]);
+}
+
+static ht_status smooth(ht_quantizer *q)
+{
+    const ht_quantize_options *o = q->options;
+    ht_channel_ranges_options how = {
+        .batch = BATCH, .threads = o->threads, .only = q->smoothed, .progress = on_smooth, .user = q};
+    ht_status status = HT_OK;
+    for (int i = 0; i < q->products.n; i++)
+        q->smoothed[i] = o->smooth > 0 && is_smoothed(q, i);
+    if (o->smooth > 0)
+        status = ht_channel_ranges_gather(q->arena, q->model, &q->calibration, &q->products, &how, q->ranges);
+    for (int i = 0; !status && i < q->products.n; i++)
+        if (q->smoothed[i])
+            status = ht_smooth_factors(q->arena, &q->products, q->smoothed, q->ranges, q->calibration.groups, i,
+                                       o->smooth, &q->smooth[i]);
+    q->before += HT_SHARE_SMOOTH;
+    return status;
+}
+
 /* From product `first` on, those whose moments fit into memory together, one at least. */
 static int next_group(const ht_quantizer *q, int first)
 {
@@ -223,7 +275,9 @@ static int next_group(const ht_quantizer *q, int first)
 /* Moments of a group of layers, and the layers; then the next: whole windows of Stable Diffusion would take 28 GB. */
 static ht_status make_layers(ht_quantizer *q)
 {
-    ht_status status = gather_outputs(q);
+    ht_status status = smooth(q);
+    if (!status)
+        status = gather_outputs(q);
     int *list = ht_alloc_array(q->arena, (size_t)q->products.n, sizeof *list);
     for (int i = 0; list && i < q->products.n; i++)
         list[i] = i;
@@ -251,7 +305,8 @@ static json_t *describe(const ht_quantizer *q, const char *hash)
     json_t *calibration = json_loads(q->calibration.settings, 0, &error);
     json_t *how = json_pack("{s:s, s:s}", "quant_method", "halftone", "version", ht_version());
     json_t *settings = ht_settings_json(ht_quantize_settings, q->options);
-    json_t *made = json_pack("{s:s, s:s, s:f, s:s, s:o}", "weights", q->scheme.low.name, "inputs",
+    json_t *made = json_pack("{s:s, s:s, s:f, s:s, s:o}", "weights",
+                             q->options->weights ? q->options->weights : q->scheme.low.name, "inputs",
                              q->scheme.float_inputs ? "float" : q->scheme.input.name, "bits", ht_quantizer_bits(q),
                              "source_sha256", hash, "calibration", calibration ? calibration : json_object());
     int failed = !how || !settings || !made || json_object_update(how, settings) || json_object_update(how, made);

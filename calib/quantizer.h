@@ -7,7 +7,8 @@
 /* Shares of the work, in thousandths: what progress tells. */
 enum {
     HT_SHARE_CALIBRATE = 200,
-    HT_SHARE_MOMENTS = 150,
+    HT_SHARE_MOMENTS = 100,
+    HT_SHARE_SMOOTH = 50,
     HT_SHARE_OUTPUTS = 50,
     HT_SHARE_MAKE = 400,
     HT_SHARE_CHOOSE = 200,
@@ -33,6 +34,9 @@ typedef struct ht_quantizer {
     ht_choice *choices;        /* [n] */
     ht_input_moments *moments; /* [n] */
     const float **outputs;     /* [n], of output moments; NULL where there are none */
+    bool *smoothed;            /* [n]: whose inputs are smoothed */
+    ht_channel_ranges *ranges; /* [n], of these */
+    const float **smooth;      /* [n], their factors */
     double *weights;           /* [groups] */
     ht_made *low, *wide;       /* [n]: at the scheme's width, and at 8 bits */
     ht_layer *layers;          /* [n_layers]: what is saved */
@@ -55,6 +59,9 @@ ht_status ht_quantizer_make(ht_quantizer *q, const int *list, int n);
 
 /* Whether the budget may raise layer i to 8 bits. */
 bool ht_quantizer_may_widen(const ht_quantizer *q, int i);
+
+/* Of the branch that layer i has beside codes of the scheme's width; 0: none. */
+int ht_quantizer_rank(const ht_quantizer *q, int i);
 
 /* Leave the inputs of the most sensitive layers floats, and raise the most sensitive weights to 8 bits, by the measured
  * error of the model's output. */

@@ -12,22 +12,22 @@
 #include <string.h>
 
 static const struct {
-    const char *name, *low, *other, *wide, *input, *words;
+    const char *name, *weights, *wide, *input, *words;
 } schemes[] = {
-    {"w4a8", "int4", "fp4_e2m1", "int8", "uint8", "4-bit weights (int4 or FP4 E2M1, a layer), 8-bit inputs"},
-    {"w8a8", "int8", NULL, "int8", "uint8", "8-bit integer weights and inputs"},
-    {"w4a32", "int4", "fp4_e2m1", "int8", "float", "4-bit weights, inputs as they are"},
-    {"w8a32", "int8", NULL, "int8", "float", "8-bit integer weights, inputs as they are"},
-    {"w4a6", "int4", "fp4_e2m1", "int8", "uint6", "4-bit weights, inputs of 6 bits (simulated in 8)"},
-    {"w4a4", "int4", "fp4_e2m1", "int8", "uint4", "4-bit weights, inputs of 4 bits (simulated in 8)"},
-    {"fp8", "fp8_e4m3", NULL, "fp8_e4m3", "fp8_e4m3",
+    {"w4a8", "int4,fp4_e2m1", "int8", "uint8", "4-bit weights (int4 or FP4 E2M1, a layer), 8-bit inputs"},
+    {"w8a8", "int8", "int8", "uint8", "8-bit integer weights and inputs"},
+    {"w4a32", "int4,fp4_e2m1", "int8", "float", "4-bit weights, inputs as they are"},
+    {"w8a32", "int8", "int8", "float", "8-bit integer weights, inputs as they are"},
+    {"w4a6", "int4,fp4_e2m1", "int8", "uint6", "4-bit weights, inputs of 6 bits (simulated in 8)"},
+    {"w4a4", "int4,fp4_e2m1", "int8", "uint4", "4-bit weights, inputs of 4 bits (simulated in 8)"},
+    {"fp8", "fp8_e4m3", "fp8_e4m3", "fp8_e4m3",
      "FP8 E4M3 weights and inputs (simulated on the CPU: multiplied in float32)"},
-    {"fp4", "fp4_e2m1", NULL, "fp8_e4m3", "fp8_e4m3",
+    {"fp4", "fp4_e2m1", "fp8_e4m3", "fp8_e4m3",
      "FP4 E2M1 weights, FP8 E4M3 inputs (simulated on the CPU: multiplied in float32)"},
-    {"fp4a8", "fp4_e2m1", NULL, "int8", "uint8", "FP4 E2M1 weights, 8-bit integer inputs"},
-    {"mxfp4", "mxfp4", NULL, "int8", "uint8", "MXFP4 weights, 8-bit integer inputs"},
-    {"nvfp4", "nvfp4", NULL, "int8", "uint8", "NVFP4 weights, 8-bit integer inputs"},
-    {"nvint4", "nvint4", NULL, "int8", "uint8", "NVINT4 weights, 8-bit integer inputs"},
+    {"fp4a8", "fp4_e2m1", "int8", "uint8", "FP4 E2M1 weights, 8-bit integer inputs"},
+    {"mxfp4", "mxfp4", "int8", "uint8", "MXFP4 weights, 8-bit integer inputs"},
+    {"nvfp4", "nvfp4", "int8", "uint8", "NVFP4 weights, 8-bit integer inputs"},
+    {"nvint4", "nvint4", "int8", "uint8", "NVINT4 weights, 8-bit integer inputs"},
 };
 
 enum { SCHEMES = sizeof schemes / sizeof *schemes };
@@ -81,12 +81,55 @@ static ht_status check_integers(ht_scheme *s)
 {
     if (s->float_inputs || s->input.grid.exponent_bits)
         return HT_OK;
-    if (!ht_grid_is_integer(&s->low.grid))
-        return ht_fail(HT_ERR_ARGUMENT,
-                       "weights as %s with inputs as %s; integer inputs want weights that are whole numbers of "
-                       "8 bits, as int8, int4 or fp4_e2m1",
-                       s->low.name, s->input.name);
+    for (int i = -1; i < s->n_other; i++) {
+        const ht_format *f = i < 0 ? &s->low : &s->other[i];
+        if (!ht_grid_is_integer(&f->grid))
+            return ht_fail(HT_ERR_ARGUMENT,
+                           "weights as %s with inputs as %s; integer inputs want weights that are whole numbers of "
+                           "8 bits, as int8, int4 or fp4_e2m1",
+                           f->name, s->input.name);
+    }
     return ht_grid_is_integer(&s->wide.grid) ? HT_OK : ht_format_find("int8", &s->wide);
+}
+
+static bool as_large(const ht_format *a, const ht_format *b)
+{
+    return a->grid.bits == b->grid.bits && a->block == b->block && a->scale == b->scale;
+}
+
+/* One more format to try; all take as many bits, so that error alone decides. */
+static ht_status add_weights(const char *name, size_t length, ht_scheme *s, int *n)
+{
+    char text[sizeof s->low.name] = "";
+    ht_format found;
+    if (*n > HT_OTHERS)
+        return ht_fail(HT_ERR_ARGUMENT, "more than %d formats of weights to try", HT_OTHERS + 1);
+    memcpy(text, name, length < sizeof text ? length : sizeof text - 1); /* what is cut is the name of no format */
+    ht_status status = ht_format_find(text, &found);
+    if (status)
+        return status;
+    if (found.simulated)
+        return ht_fail(HT_ERR_ARGUMENT, "weights as %s can only be simulated; no file holds them", found.name);
+    if (*n && !as_large(&s->low, &found))
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "weights as %s or %s: formats to choose from want as many bits, blocks and scales alike",
+                       s->low.name, found.name);
+    *(*n ? &s->other[s->n_other++] : &s->low) = found;
+    ++*n;
+    return HT_OK;
+}
+
+/* "fp4_e2m1", or several with commas between. */
+static ht_status find_weights(const char *names, ht_scheme *s)
+{
+    ht_status status = HT_OK;
+    int n = 0;
+    for (const char *at = names; !status; at += strcspn(at, ",") + 1) {
+        status = add_weights(at, strcspn(at, ","), s, &n);
+        if (!at[strcspn(at, ",")])
+            break;
+    }
+    return status;
 }
 
 ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
@@ -104,13 +147,9 @@ ht_status ht_scheme_make(const ht_quantize_options *o, ht_scheme *s)
     if (status)
         return status;
     *s = (ht_scheme){.layers = layer_sets[set], .temporal = (ht_temporal)temporal};
-    status = ht_format_find(o->weights ? o->weights : schemes[row].low, &s->low);
-    if (!status && !o->weights && schemes[row].other)
-        status = ht_format_find(schemes[row].other, &s->other);
-    if (!status && !o->weights && schemes[row].other)
+    status = find_weights(o->weights ? o->weights : schemes[row].weights, s);
+    if (!status && !o->weights && s->n_other)
         status = ht_format_find(FINE, &s->fine);
-    if (!status && s->low.simulated)
-        return ht_fail(HT_ERR_ARGUMENT, "weights as %s can only be simulated; no file holds them", s->low.name);
     if (!status)
         status = ht_format_find(schemes[row].wide, &s->wide);
     if (!status)

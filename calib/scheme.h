@@ -13,10 +13,14 @@ typedef enum ht_width {
 
 typedef enum ht_temporal { HT_TEMPORAL_CACHE, HT_TEMPORAL_QUANTIZED, HT_TEMPORAL_SELECT, HT_TEMPORALS } ht_temporal;
 
+/* Formats that a layer can be tried in, beside the first. */
+enum { HT_OTHERS = 7 };
+
 typedef struct ht_scheme {
     ht_format low, wide, input;
-    ht_format other; /* of as many bits as low: each layer takes the one that errs less; name "": there is none */
-    ht_format fine;  /* low with more scales, for the last layer, which has few outputs; name "": there is none */
+    ht_format other[HT_OTHERS]; /* [n_other], as large as low: each layer takes the one that errs least */
+    int n_other;
+    ht_format fine; /* low with more scales, for the last layer, which has few outputs; name "": there is none */
     bool float_inputs;
     const char *layers; /* "default", "all", "tfmq" */
     ht_temporal temporal;

@@ -31,7 +31,8 @@ static ht_status run(const trial *t, const ht_layers *layers, float *out)
     int images = t->options->images;
     ht_session *session = NULL;
     float *room = malloc(ht_contexts_room(&c->contexts, images) * sizeof *room);
-    ht_session_options how = {.batch = images, .threads = t->options->threads, .tokens = c->contexts.tokens};
+    ht_session_options how = {
+        .backend = "cpu", .batch = images, .threads = t->options->threads, .tokens = c->contexts.tokens};
     ht_status status = room ? ht_session_open_with(t->model, &how, &(ht_session_extras){.layers = layers}, &session)
                             : ht_fail(HT_ERR_MEMORY, "out of memory for a batch");
     if (!status)

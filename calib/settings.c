@@ -8,6 +8,7 @@
 
 #include "calib/calibration.h"
 #include "calib/scheme.h"
+#include "quant/low_rank.h"
 #include "quant/round.h"
 #include "sampler/steps.h"
 
@@ -38,6 +39,9 @@ const ht_setting ht_quantize_settings[] = {
     {"inputs", HT_SETTING_TEXT, AT(inputs)},
     {"bits", HT_SETTING_REAL, AT(bits)},
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
+    {"scale_powers", HT_SETTING_TEXT, AT(scale_powers), .text = "free"},
+    {"smooth", HT_SETTING_REAL, AT(smooth)},
+    {"low_rank", HT_SETTING_INT, AT(low_rank)},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
@@ -175,6 +179,9 @@ static ht_status check_names(const ht_quantize_options *o)
     ht_status status = find_name("search for scales", ht_scale_method_find(o->scale), o->scale,
                                  "standard, minmax, percentile, mse, l2.4");
     if (!status)
+        status = find_name("constraint of scales", ht_scale_powers_find(o->scale_powers), o->scale_powers,
+                           "free, each, tensor");
+    if (!status)
         status = find_name("observer", ht_scale_method_find(o->observer), o->observer, "minmax, percentile, mse, l2.4");
     if (!status)
         status = find_name("rounding", ht_rounding_find(o->rounding), o->rounding,
@@ -190,6 +197,21 @@ static ht_status check_numbers(const ht_quantize_options *o)
         return ht_fail(HT_ERR_ARGUMENT, "%d groups of timesteps; wanted 1 or more, 0 for all", o->groups);
     if (!(o->percentile >= 0 && o->percentile <= 100))
         return ht_fail(HT_ERR_ARGUMENT, "percentile %g; wanted above 0 and at most 100", o->percentile);
+    if (!(o->smooth >= 0 && o->smooth <= 1))
+        return ht_fail(HT_ERR_ARGUMENT, "smoothing with exponent %g; wanted above 0 and at most 1, 0 for none",
+                       o->smooth);
+    if (o->smooth > 0 && !o->dynamic && ht_scale_method_find(o->observer) != HT_SCALE_MINMAX)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "smoothed inputs have ranges by observer \"minmax\" alone, not \"%s\"; or make them dynamic",
+                       o->observer);
+    if (o->smooth > 0 && o->blocks)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "blocks of smoothed layers cannot be reconstructed; leave out blocks, or smooth");
+    if (o->low_rank < 0 || o->low_rank > HT_MOST_RANK)
+        return ht_fail(HT_ERR_ARGUMENT, "a branch of rank %d; wanted 1 to %d, 0 for none", o->low_rank, HT_MOST_RANK);
+    if (o->low_rank && (o->blocks || o->couple))
+        return ht_fail(HT_ERR_ARGUMENT, "%s of layers with a branch of low rank cannot be; leave out one of them",
+                       o->blocks ? "reconstruction of blocks" : "coupled rounding");
     if (o->blocks < 0)
         return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
                        o->blocks);
@@ -212,6 +234,11 @@ ht_status ht_quantize_check(const ht_quantize_options *options)
         status = check_names(&o);
     if (!status)
         status = check_numbers(&o);
+    if (!status && ht_scale_powers_find(o.scale_powers) != HT_POWERS_FREE && scheme.low.scale != HT_F32)
+        status = ht_fail(HT_ERR_ARGUMENT,
+                         "scale_powers \"%s\" of weights as %s, whose scales are %s already; wanted a "
+                         "format with float32 scales, as fp4_e2m1",
+                         o.scale_powers, scheme.low.name, ht_dtype_name(scheme.low.scale));
     if (!status && o.dynamic && !scheme.float_inputs && !scheme.input.asymmetric)
         status = ht_fail(HT_ERR_ARGUMENT, "dynamic scales of inputs as %s; wanted uint2 to uint8", scheme.input.name);
     return status;

@@ -41,7 +41,7 @@ typedef struct kind_total {
     double seconds, macs; /* of one evaluation of the batch */
 } kind_total;
 
-/* What the machine can do, in operations a second. */
+/* What the machine can do, in operations a second: what runs there, the processor or the GPU.  0: not known. */
 typedef struct machine_peaks {
     double floats, integers;
     const char *floats_isa, *integers_isa;
@@ -55,12 +55,13 @@ static double peak_of(const machine_peaks *peaks, const kind_total *kind)
 /* The measured figures of one batch size. */
 typedef struct measurement {
     int batch, runs, threads;
-    char isa[16];
+    char isa[96];
     double median, best; /* seconds an evaluation */
     double macs;         /* of one image */
     int kinds;
     kind_total kind[MAX_KINDS];
-    double products; /* share of their peaks that matrix products reach in their own time */
+    double products;     /* share of their peaks that matrix products reach in their own time */
+    double device_bytes; /* of weights and activations, on a GPU */
 } measurement;
 
 /* What a model is fed: noise-like numbers, the middle of the schedule, class 0. */
@@ -112,10 +113,10 @@ static ht_status evaluate(ht_session *session, const ht_model_info *m, const ht_
 }
 
 /* An operation's part of one evaluation: the time embedding's, which ran once for all of them, is next to nothing. */
-static void add_kind(measurement *r, const ht_op_info *op)
+static void add_kind(measurement *r, const ht_op_info *op, int evaluations)
 {
     int k = 0;
-    double evaluations = r->runs + 1, times = (double)op->runs / evaluations; /* one to touch the memory */
+    double times = (double)op->runs / evaluations;
     bool integers = strstr(op->kernel, "_i8_") != NULL;
     while (k < r->kinds && (strcmp(r->kind[k].kind, op->kind) || r->kind[k].integers != integers))
         k++;
@@ -134,19 +135,19 @@ static int compare_kinds(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static void add_kinds(measurement *r, const ht_session *session, int ops, const machine_peaks *peaks)
+static void add_kinds(measurement *r, const ht_session *session, int ops, const machine_peaks *peaks, int evaluations)
 {
     double seconds = 0, least = 0;
     for (int i = 0; i < ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
-        add_kind(r, &op);
+        add_kind(r, &op, evaluations);
     }
     qsort(r->kind, (size_t)r->kinds, sizeof *r->kind, compare_kinds);
     for (int k = 0; k < r->kinds; k++) {
         if (r->kind[k].macs > 0) {
             seconds += r->kind[k].seconds;
-            least += 2 * r->kind[k].macs / peak_of(peaks, &r->kind[k]);
+            least += peaks->floats > 0 ? 2 * r->kind[k].macs / peak_of(peaks, &r->kind[k]) : 0;
         }
     }
     r->products = seconds > 0 ? least / seconds : 0;
@@ -168,8 +169,9 @@ static ht_status time_runs(ht_session *session, const ht_model_info *m, const in
     return status;
 }
 
-/* Returns the exit code. */
-static int measure_session(const bench_settings *b, ht_session *session, const ht_model_info *m,
+/* Operations are timed as they run; on a GPU, where that takes them out of the recording that is launched as one, by
+ * `apart`, a session of its own. Returns the exit code. */
+static int measure_session(const bench_settings *b, ht_session *session, ht_session *apart, const ht_model_info *m,
                            const machine_peaks *peaks, measurement *r)
 {
     ht_session_info s;
@@ -181,6 +183,8 @@ static int measure_session(const bench_settings *b, ht_session *session, const h
         code = report("out of memory for the inputs of a batch of %d", s.batch);
     else if (time_runs(session, m, &in, b->seconds, times, &r->runs))
         code = report_failure();
+    for (int i = 0; !code && apart && i < MIN_RUNS; i++)
+        code = evaluate(apart, m, &s, &in) ? report_failure() : EXIT_SUCCESS;
     if (!code) {
         qsort(times, (size_t)r->runs, sizeof *times, compare_doubles);
         r->median = (times[(r->runs - 1) / 2] + times[r->runs / 2]) / 2;
@@ -188,7 +192,9 @@ static int measure_session(const bench_settings *b, ht_session *session, const h
         r->batch = s.batch;
         r->threads = s.threads;
         snprintf(r->isa, sizeof r->isa, "%s", s.isa);
-        add_kinds(r, session, s.ops, peaks);
+        r->device_bytes = apart ? (double)(s.packed_bytes + s.activation_bytes) : 0;
+        /* one more than was timed, to touch the memory */
+        add_kinds(r, apart ? apart : session, s.ops, peaks, apart ? MIN_RUNS : r->runs + 1);
     }
     free_inputs(&in);
     free(times);
@@ -207,30 +213,48 @@ static json_t *measurement_json(const measurement *r, const machine_peaks *peaks
     return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads",
                      r->threads, "isa", r->isa, "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms",
                      r->best * 1e3, "images_per_second", r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak",
-                     flops / peaks->floats, "products_share_of_peak", r->products, "kinds", kinds);
+                     peaks->floats > 0 ? flops / peaks->floats : 0, "products_share_of_peak", r->products, "kinds",
+                     kinds);
 }
 
 static void print_measurement(const measurement *r, const machine_peaks *peaks)
 {
     double flops = 2 * r->macs * r->batch / r->median;
-    printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s, "
-           "%.0f %% of the float32 peak\n",
+    printf("batch %d (%s, %d thread%s): %.2f ms an evaluation (median of %d, min %.2f), %.2f images/s, %.1f GFLOP/s",
            r->batch, r->isa, r->threads, r->threads == 1 ? "" : "s", r->median * 1e3, r->runs, r->best * 1e3,
-           r->batch / r->median, flops * 1e-9, 100 * flops / peaks->floats);
-    printf("  matrix products reach %.0f %% of their peaks in their time\n", 100 * r->products);
+           r->batch / r->median, flops * 1e-9);
+    if (peaks->floats > 0)
+        printf(", %.0f %% of the %s peak\n  matrix products reach %.0f %% of their peaks in their time\n",
+               100 * flops / peaks->floats, r->device_bytes > 0 ? "float16" : "float32", 100 * r->products);
+    else
+        printf("\n");
+    if (r->device_bytes > 0)
+        printf("  %.0f MB of the GPU's memory\n", r->device_bytes * 1e-6);
     for (int k = 0; k < r->kinds; k++) {
         const kind_total *kind = &r->kind[k];
         printf("  %-17s %2s %8.3f ms %5.1f %%", kind->kind, kind->integers ? "i8" : "", kind->seconds * 1e3,
                100 * kind->seconds / r->median);
         if (kind->macs > 0 && kind->seconds > 0)
-            printf(" %8.1f GFLOP/s, %.0f %% of peak", 2e-9 * kind->macs / kind->seconds,
-                   200 * kind->macs / kind->seconds / peak_of(peaks, kind));
+            printf(" %8.1f GFLOP/s", 2e-9 * kind->macs / kind->seconds);
+        if (kind->macs > 0 && kind->seconds > 0 && peaks->floats > 0)
+            printf(", %.0f %% of peak", 200 * kind->macs / kind->seconds / peak_of(peaks, kind));
         printf("\n");
     }
 }
 
+/* The GPU's peaks of half times half and of codes, where a session runs on one: a processor's are no measure for it. */
+static machine_peaks peaks_of(const ht_session *session, const machine_peaks *processor)
+{
+    machine_peaks p = *processor;
+    ht_session_info s;
+    ht_session_get_info(session, &s);
+    if (strcmp(s.backend, "cpu") != 0)
+        p = (machine_peaks){.floats_isa = s.isa, .integers_isa = s.isa};
+    return p;
+}
+
 /* Prints, or adds to results if that is not NULL. */
-static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch, const machine_peaks *peaks,
+static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch, const machine_peaks *processor,
                          json_t *results)
 {
     ht_session_options options = run_session_options(&b->run);
@@ -238,17 +262,22 @@ static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch
     options.height = b->size.height;
     options.width = b->size.width;
     options.profile = 1;
-    ht_session *session;
+    ht_session *session, *plain = NULL;
     if (ht_session_open(model, &options, &session))
         return report_failure();
     ht_model_info m;
     ht_model_get_info(model, &m);
     measurement r = {0};
-    int code = measure_session(b, session, &m, peaks, &r);
+    machine_peaks peaks = peaks_of(session, processor);
+    options.profile = 0;
+    int code = peaks.floats > 0 || !ht_session_open(model, &options, &plain) ? EXIT_SUCCESS : report_failure();
+    if (!code)
+        code = measure_session(b, plain ? plain : session, plain ? session : NULL, &m, &peaks, &r);
     if (!code && results)
-        json_array_append_new(results, measurement_json(&r, peaks));
+        json_array_append_new(results, measurement_json(&r, &peaks));
     else if (!code)
-        print_measurement(&r, peaks);
+        print_measurement(&r, &peaks);
+    ht_session_close(plain);
     ht_session_close(session);
     return code;
 }

@@ -36,6 +36,12 @@ static const option fid_options[] = {
     {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad|adm",
      .record = "Spacing", .help = "of timesteps; default: the model's own"},
     {.name = "eta", .argument = "X", .type = OPTION_REAL, AT(eta), .max = 1, .initial = "0", .record = "Eta", .help = "noise that DDIM adds"},
+    {.name = "prompts", .argument = "FILE", .type = OPTION_TEXT, AT(prompts), .record = "Prompts",
+     .help = "a prompt a line, that a model's images take in turn"},
+    {.name = "negative", .argument = "TEXT", .type = OPTION_TEXT, AT(negative), .record = "Negative prompt",
+     .help = "what to lead away from"},
+    {.name = "guidance", .argument = "X", .type = OPTION_REAL, AT(guidance), .min = 0, .max = 1000, .nan_if_absent = true,
+     .record = "CFG scale", .help = "how strongly prompt or class lead; 1: not guided; default: 7.5, of a class 4"},
     {.name = "class", .argument = "LIST", .type = OPTION_INTS, AT(classes), .max = 1000000000, .record = "Class",
      .help = "classes that a model's images take in turn: 3 or 0,1,2"},
     {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16",
@@ -121,6 +127,7 @@ typedef struct job {
     char network[PATH_MAX];
     bool needs_network;
     progress bar;
+    prompt_list prompts;
     drawn reference; /* stays open: pairs draw it again */
     double seconds;
     int n;
@@ -190,9 +197,9 @@ static int choose_network(job *j)
         return report_failure();
     if (!j->s->features && !pictures) {
         drawn d;
-        int code = drawn_open(model, j->s, &d);
-        height = d.height;
-        width = d.width;
+        int code = drawn_open(model, j->s, &j->prompts, &d);
+        height = d.info.height;
+        width = d.info.width;
         drawn_close(&d);
         if (code)
             return code;
@@ -248,10 +255,10 @@ static int open_set(job *j, const char *path, drawn *d, char name[PATH_MAX], ht_
         return report("--save-stats: the name beside %.100s would be too long", path);
     if (!is_model)
         return 0;
-    int code = drawn_open(path, j->s, d);
+    int code = drawn_open(path, j->s, &j->prompts, d);
     source->n = j->s->n;
-    source->height = d->height;
-    source->width = d->width;
+    source->height = d->info.height;
+    source->width = d->info.width;
     source->draw = drawn_draw;
     source->user = d;
     return code;
@@ -422,7 +429,9 @@ static int prepare(job *j)
     if (j->s->skip_bad && j->metrics & (HT_METRIC_PSNR | HT_METRIC_SSIM | HT_METRIC_DISTANCE))
         return options_wrong(&fid_command,
                              "--skip-bad: psnr, ssim and distance are of pairs, of which none can be left out");
-    code = choose_network(j);
+    code = prompts_read(&j->prompts, &(option_texts){0}, j->s->prompts);
+    if (!code)
+        code = choose_network(j);
     return code ? code : open_evaluator(j);
 }
 
@@ -447,6 +456,7 @@ static int run_fid(const void *settings)
         print_table(j);
     ht_evaluator_close(j->evaluator);
     drawn_close(&j->reference);
+    prompts_free(&j->prompts);
     free(j);
     return code;
 }
@@ -464,6 +474,7 @@ const command fid_command = {
                 "halftone fid cifar10-test.zip cifar10-train.zip --metrics fid,kid,pr --json\n"
                 "halftone fid models/cifar10 models/cifar10-w4a8 models/cifar10/cifar10-train-resnet18_w24.npz -n 2000 "
                 "--steps 20\n"
+                "halftone fid emoji-w4a8 models/emoji --prompts captions.txt -n 1000 --steps 20 --metrics psnr,ssim\n"
                 "halftone fid cifar10-w4a8.out/ cifar10.out/ --metrics psnr,ssim\n"
                 "halftone fid samples/ train/ --features inception --save-stats",
     .options = fid_options,

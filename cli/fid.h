@@ -6,6 +6,7 @@
 
 #include "cli/commands.h"
 #include "cli/progress.h"
+#include "cli/prompts.h"
 
 typedef struct fid_settings {
     option_texts sets; /* A ..., B */
@@ -13,8 +14,8 @@ typedef struct fid_settings {
     int64_t kid_subsets, kid_size, splits, neighbours;
     uint64_t metric_seed;
     int64_t n, steps, batch;
-    const char *sampler, *spacing;
-    double eta;
+    const char *sampler, *spacing, *prompts, *negative;
+    double eta, guidance;
     uint64_t seed;
     option_ints classes;
     run_settings run;
@@ -38,17 +39,16 @@ unsigned fid_metric_named(const char *name, size_t length);
 /* A model that is sampled from while it is measured. */
 typedef struct drawn {
     const fid_settings *s;
+    const prompt_list *prompts; /* that images take in turn */
     const char *path;
-    ht_model *model;
-    ht_session *session;
-    ht_model_info info;
-    int height, width;
+    ht_pipeline *pipeline;
+    ht_pipeline_info info;
 } drawn;
 
 /* Whether a path is that of a model. */
 bool drawn_is_model(const char *path);
-/* Open it for drawing.  0, or 1 after a line on stderr. */
-int drawn_open(const char *path, const fid_settings *s, drawn *d);
+/* Open it for drawing; settings and prompts are borrowed until it is closed.  0, or 1 after a line on stderr. */
+int drawn_open(const char *path, const fid_settings *s, const prompt_list *prompts, drawn *d);
 void drawn_close(drawn *d); /* zeroed is allowed */
 /* Images of it, as ht_image_source's draw; user is the drawn. */
 ht_status drawn_draw(void *user, int64_t first, int64_t n, float *images);

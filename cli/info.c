@@ -150,13 +150,13 @@ static void print_layers(const ht_model *model, const ht_model_info *m, double b
     int64_t weights = 0;
     double bytes = 0;
     char text[32];
-    printf("\n  %-44s %-10s %-9s %-8s %6s %6s %10s %7s  %s\n", "layer", "weights", "inputs", "scales", "groups",
-           "parts", "bytes", "bits", "error");
+    printf("\n  %-44s %-10s %-9s %-8s %6s %6s %6s %5s %10s %7s  %s\n", "layer", "weights", "inputs", "scales", "groups",
+           "parts", "smooth", "rank", "bytes", "bits", "error");
     for (int i = 0; i < m->layers; i++) {
         ht_layer_info l;
         ht_model_get_layer(model, i, &l);
-        printf("  %-44s %-10s %-9s %-8s %6d %6d %10.0f %7.3f  ", l.name, l.format, l.input, l.input_mode, l.groups,
-               l.parts, l.bits * (double)l.weights / 8, l.bits);
+        printf("  %-44s %-10s %-9s %-8s %6d %6d %6s %5d %10.0f %7.3f  ", l.name, l.format, l.input, l.input_mode,
+               l.groups, l.parts, l.smooth ? "yes" : "-", l.rank, l.bits * (double)l.weights / 8, l.bits);
         printf(l.error >= 0 ? "%.2e\n" : "\n", l.error);
         weights += l.weights;
         bytes += l.bits * (double)l.weights / 8;
@@ -172,9 +172,9 @@ static json_t *layers_json(const ht_model *model, const ht_model_info *m)
     for (int i = 0; i < m->layers; i++) {
         ht_layer_info l;
         ht_model_get_layer(model, i, &l);
-        json_t *e = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:I, s:f}", "name", l.name, "format", l.format, "input",
-                              l.input, "input_mode", l.input_mode, "groups", l.groups, "parts", l.parts, "weights",
-                              (json_int_t)l.weights, "bits", l.bits);
+        json_t *e = json_pack("{s:s, s:s, s:s, s:s, s:i, s:i, s:b, s:i, s:I, s:f}", "name", l.name, "format", l.format,
+                              "input", l.input, "input_mode", l.input_mode, "groups", l.groups, "parts", l.parts,
+                              "smooth", l.smooth, "rank", l.rank, "weights", (json_int_t)l.weights, "bits", l.bits);
         if (l.error >= 0)
             json_object_set_new(e, "error", json_real(l.error));
         json_array_append_new(list, e);

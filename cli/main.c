@@ -35,8 +35,11 @@ double seconds_now(void)
 
 ht_session_options run_session_options(const run_settings *run)
 {
-    return (ht_session_options){
-        .threads = ranks_threads(run->threads), .backend = run->backend, .isa = run->isa, .dtype = run->dtype};
+    return (ht_session_options){.threads = ranks_threads(run->threads),
+                                .backend = run->backend,
+                                .isa = run->isa,
+                                .dtype = run->dtype,
+                                .device = ranks_index()};
 }
 
 static void print_help(void)

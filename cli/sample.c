@@ -50,6 +50,8 @@ static const option sample_options[] = {
      .help = "with --init: how much of the way is drawn anew; default: 0.8, with --mask 1"},
     {.name = "mask", .argument = "FILE", .type = OPTION_TEXT, AT(mask), .record = "Mask", .help = "with --init: white where it is drawn anew"},    {.name = "cache", .argument = "N[,BRANCH]", .type = OPTION_INTS, AT(cache), .max = 1000, .record = "DeepCache",
      .help = "whole model every N steps, between them what is above a skip"},
+    {.name = "tile", .argument = "N", .type = OPTION_INT, AT(tile), .min = 1, .max = 16384, .record = "VAE tile",
+     .help = "decode latents in tiles of N pixels: less memory for large pictures; default: at once"},
     {.name = "clip-skip", .argument = "N", .type = OPTION_INT, AT(clip_skip), .min = 1, .max = 2, .record = "Clip skip",
      .help = "layer of the text encoder that is read, from its end: 1 the last"},
     {.name = "max-sequence-length", .argument = "N", .type = OPTION_INT, AT(max_sequence_length), .min = 1, .max = 16384, .record = "Prompt length",

@@ -220,35 +220,41 @@ static int same_for_all(const job *j, const char *text, const char ***list)
     return 0;
 }
 
+ht_draw_options sample_draw_options(const sample_settings *s)
+{
+    return (ht_draw_options){.sample = {.steps = (int)s->steps,
+                                        .sampler = s->sampler,
+                                        .spacing = s->spacing,
+                                        .sigmas = s->sigmas,
+                                        .eta = isnan(s->eta) ? 0 : s->eta,
+                                        .guidance = isnan(s->guidance) ? 0 : s->guidance,
+                                        .guidance_channels = (int)s->guidance_channels,
+                                        .guidance_rescale = s->guidance_rescale,
+                                        .seed = s->seed,
+                                        .rng = sample_rng(s->rng),
+                                        .total = s->total},
+                             .plain_prompts = s->plain,
+                             .max_sequence_length = (int)s->max_sequence_length,
+                             .clip_skip = s->clip_skip == 2,
+                             .no_guidance = s->guidance <= 1,
+                             .original_size = {s->original_size.height, s->original_size.width},
+                             .crop = {(int)s->crop.value[0], (int)s->crop.value[1]},
+                             .target_size = {s->target_size.height, s->target_size.width},
+                             .strength = s->strength,
+                             .cache_interval = (int)s->cache.value[0],
+                             .cache_branch = (int)s->cache.value[1],
+                             .tile = (int)s->tile};
+}
+
 int sample_request_make(const job *j, sample_request *r)
 {
     const sample_settings *s = &j->s;
-    *r = (sample_request){0};
-    r->draw = (ht_draw_options){.prompts = j->prompts.n,
-                                .prompt = j->prompts.text,
-                                .plain_prompts = s->plain,
-                                .max_sequence_length = (int)s->max_sequence_length,
-                                .clip_skip = s->clip_skip == 2,
-                                .no_guidance = !(s->guidance > 1),
-                                .original_size = {s->original_size.height, s->original_size.width},
-                                .crop = {(int)s->crop.value[0], (int)s->crop.value[1]},
-                                .target_size = {s->target_size.height, s->target_size.width},
-                                .init = j->init,
-                                .strength = s->strength,
-                                .mask = j->mask,
-                                .cache_interval = (int)s->cache.value[0],
-                                .cache_branch = (int)s->cache.value[1]};
-    r->draw.sample = (ht_sample_options){.steps = (int)s->steps,
-                                         .sampler = j->sampler,
-                                         .spacing = s->spacing,
-                                         .sigmas = s->sigmas,
-                                         .eta = isnan(s->eta) ? 0 : s->eta,
-                                         .guidance = isnan(s->guidance) ? 0 : s->guidance,
-                                         .guidance_channels = (int)s->guidance_channels,
-                                         .guidance_rescale = s->guidance_rescale,
-                                         .seed = s->seed,
-                                         .rng = sample_rng(s->rng),
-                                         .total = s->total};
+    *r = (sample_request){.draw = sample_draw_options(s)};
+    r->draw.sample.sampler = j->sampler;
+    r->draw.prompts = j->prompts.n;
+    r->draw.prompt = j->prompts.text;
+    r->draw.init = j->init;
+    r->draw.mask = j->mask;
     int code = same_for_all(j, s->prompt_2, &r->same[0]);
     code = code ? code : same_for_all(j, s->negative, &r->same[1]);
     code = code ? code : same_for_all(j, s->negative_2, &r->same[2]);

@@ -24,7 +24,7 @@ typedef struct sample_settings {
     option_texts prompts;
     int64_t n, first, total, steps, batch, width, height, clip_skip; /* n: 0 where it was not said */
     const char *sampler, *spacing, *sigmas, *rng;
-    int64_t guidance_channels, max_sequence_length;
+    int64_t guidance_channels, max_sequence_length, tile;
     double eta, guidance, guidance_rescale, strength;
     uint64_t seed;
     option_ints classes, crop, cache;
@@ -36,5 +36,8 @@ typedef struct sample_settings {
 
 /* "torch-cpu" as the library calls it. */
 ht_rng sample_rng(const char *name);
+
+/* What the settings ask of a pipeline, but for prompts, classes, pictures to begin with, and who is told. */
+ht_draw_options sample_draw_options(const sample_settings *s);
 
 #endif

@@ -1,6 +1,7 @@
 /* sweep.c - `halftone sweep`: many calibrations and quantizations of a model, measured beside one another. */
 #include "cli/sweep.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "calib/identity.h"
@@ -42,6 +44,7 @@ typedef struct job {
     sweep_plan plan;
     sweep_results results;
     ht_model *model;
+    ht_pipeline_info info; /* of the same with what makes its pictures */
     char csv[PATH_MAX];
     int lock, made, before;
     double seconds;
@@ -49,25 +52,72 @@ typedef struct job {
 
 /* ---- before the work ---- */
 
+/* FNV-1a of a file; what is none changes nothing. */
+static int add_file(const char *path, uint64_t *sum)
+{
+    ht_mapping file;
+    struct stat status;
+    if (stat(path, &status) || !S_ISREG(status.st_mode))
+        return 0;
+    if (ht_map_file(path, &file))
+        return report_failure();
+    for (size_t k = 0; k < file.size; k++)
+        *sum = (*sum ^ file.data[k]) * UINT64_C(1099511628211);
+    ht_unmap_file(&file);
+    return 0;
+}
+
+/* Of all files in a folder, in the order of their names. */
+static int add_folder(const char *folder, uint64_t *sum)
+{
+    struct dirent **names = NULL;
+    int n = scandir(folder, &names, NULL, alphasort), code = 0;
+    for (int i = 0; i < n; i++) {
+        char path[PATH_MAX];
+        if (!code && snprintf(path, sizeof path, "%s/%s", folder, names[i]->d_name) < (int)sizeof path)
+            code = add_file(path, sum);
+        free(names[i]);
+    }
+    free(names);
+    return code;
+}
+
+static const uint64_t fnv_start = UINT64_C(14695981039346656037);
+
 /* Files whose words change what is drawn, beside the weights. */
 static int add_configs(const char *model, char *text, size_t size)
 {
-    static const char *const names[] = {"config.json", "unet/config.json", "scheduler_config.json",
-                                        "scheduler/scheduler_config.json"};
+    static const char *const names[] = {"config.json", "unet/config.json", "transformer/config.json",
+                                        "scheduler_config.json", "scheduler/scheduler_config.json"};
     size_t used = strlen(text);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char path[PATH_MAX];
-        ht_mapping file;
-        uint64_t sum = UINT64_C(14695981039346656037); /* FNV-1a */
+        uint64_t sum = fnv_start;
         if (snprintf(path, sizeof path, "%s/%s", model, names[i]) >= (int)sizeof path || access(path, R_OK))
             continue;
-        if (ht_map_file(path, &file))
-            return report_failure();
-        for (size_t k = 0; k < file.size; k++)
-            sum = (sum ^ file.data[k]) * UINT64_C(1099511628211);
-        ht_unmap_file(&file);
+        if (add_file(path, &sum))
+            return EXIT_FAILURE;
         used += (size_t)snprintf(text + used, size - used, " %016" PRIx64, sum);
     }
+    return 0;
+}
+
+/* Of latents and prompts: all that lies in the folders of what stands around the denoiser. */
+static int add_components(const job *j, char *text, size_t size)
+{
+    static const char *const folders[] = {"vae", "text_encoder", "text_encoder_2", "tokenizer", "tokenizer_2"};
+    size_t used = strlen(text);
+    uint64_t sum = fnv_start;
+    if (j->info.factor == 1 && !j->info.takes_prompt)
+        return 0;
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++) {
+        char path[PATH_MAX];
+        if (snprintf(path, sizeof path, "%s/%s", j->s->model, folders[i]) >= (int)sizeof path)
+            return report("%s: the name is too long", j->s->model);
+        if (add_folder(path, &sum))
+            return EXIT_FAILURE;
+    }
+    snprintf(text + used, size - used, " %016" PRIx64, sum);
     return 0;
 }
 
@@ -79,23 +129,54 @@ static int make_keys(job *j)
         return report_failure();
     snprintf(identity, sizeof identity, "%s %s", ht_version(), hash);
     int code = add_configs(j->s->model, identity, sizeof identity);
+    if (!code)
+        code = add_components(j, identity, sizeof identity);
     snprintf(extra, sizeof extra, "%s|%s", j->plan.features ? j->plan.features : "",
              j->plan.reference ? j->plan.reference : "");
     return code ? code : sweep_plan_keys(&j->plan, identity, extra);
 }
 
-static int check_model(const job *j)
+/* Prompts are read now, so that none stops the sweep later. */
+static int check_prompts(const job *j, const ht_pipeline *pipeline)
+{
+    const prompt_list *prompts = &j->plan.prompts;
+    if (j->info.takes_prompt && !prompts->n)
+        return report("%s: needs prompts: \"prompts\" of \"sample\" in %s", j->s->model, j->s->file);
+    if (!j->info.takes_prompt && prompts->n)
+        return report("%s: takes no prompt; leave \"prompts\" out of %s", j->s->model, j->s->file);
+    for (int64_t i = 0; i < prompts->n; i++)
+        if (ht_pipeline_check_prompt(pipeline, prompts->text[i], j->plan.cells[0].sample.plain))
+            return report("%s: %s", prompts->where[i], ht_error_message());
+    return 0;
+}
+
+static int check_pipeline(job *j)
+{
+    const sample_settings *first = &j->plan.cells[0].sample;
+    const ht_session_options how = {.height = first->size.height, .width = first->size.width, .threads = 1};
+    ht_pipeline *pipeline = NULL;
+    if (ht_pipeline_open(j->s->model, &how, &pipeline))
+        return report_failure();
+    ht_pipeline_get_info(pipeline, &j->info);
+    int code = check_prompts(j, pipeline);
+    ht_pipeline_close(pipeline);
+    return code;
+}
+
+static int check_model(job *j)
 {
     ht_model_info info;
     ht_model_get_info(j->model, &info);
     if (info.layers)
         return report("%s: is quantized already; a sweep wants a model of floats", j->s->model);
-    if (info.decoder)
-        return report("%s: draws latents that its %s makes pictures of, which this version cannot", j->s->model,
-                      info.decoder);
-    if (info.in_channels != 3)
+    int code = check_pipeline(j);
+    if (code)
+        return code;
+    if (j->info.channels != 3)
         return report("%s: draws samples of %d channels; a sweep measures pictures of 3", j->s->model,
-                      info.in_channels);
+                      j->info.channels);
+    if (j->info.takes_mask)
+        return report("%s: an inpainting model needs a picture and a mask, which sweeps have not", j->s->model);
     for (int i = 0; i < j->plan.n; i++) {
         int classes = j->plan.cells[i].sample.classes.count;
         if (classes && !info.takes_class)
@@ -245,7 +326,7 @@ static int prepare(job *j)
 static int work(job *j)
 {
     interrupt_watch();
-    int code = sweep_cells_run(j->s, j->model, &j->plan, &j->results, &j->made);
+    int code = sweep_cells_run(j->s, j->model, &j->info, &j->plan, &j->results, &j->made);
     int page =
         !ranks_index() && (j->made || !code) ? sweep_page_write(j->s->output, j->s->model, &j->plan, &j->results) : 0;
     return code ? code : page;

@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 
+#include "cli/prompts.h"
 #include "cli/settings.h"
 #include "core/arena.h"
 
@@ -43,6 +44,7 @@ typedef struct sweep_plan {
     unsigned metrics; /* HT_METRIC_* bits, PSNR aside, which is always measured */
     bool says_metrics;
     const char *features, *reference; /* NULL: the model's own */
+    prompt_list prompts;              /* that images take in turn; of models that take them */
     calibrate_settings error;         /* what makes the samples on which outputs are compared */
     char error_key[SWEEP_KEY];
     sweep_cell *cells;
@@ -50,6 +52,9 @@ typedef struct sweep_plan {
     sweep_axis axes[SWEEP_MAX_AXES];
     int n_axes;
 } sweep_plan;
+
+/* Whether a row of a command's table is a setting of sweeps: paths, and what does not change results, are not. */
+bool sweep_takes(const option *o);
 
 /* sweep_file.c: read and check a file.  0, or 1 after a line that names the key.  Close it in any case. */
 int sweep_plan_read(const char *path, sweep_plan *plan);
@@ -94,7 +99,7 @@ int sweep_share(const sweep_plan *plan, const sweep_results *results, sweep_shar
 /* sweep_images.c: what models draw. */
 typedef struct sweep_images {
     const sweep_settings *settings;
-    ht_model *model; /* of floats */
+    const prompt_list *prompts;
     ht_progress progress;
     void *user;
     bool together;           /* all ranks draw the same images, each its share */
@@ -112,8 +117,9 @@ ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const cha
 /* Draw the latter, after a find in vain, and write the file.  Drawn together, all are in the file
  * and with rank 0. */
 ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key);
-/* Draw with any model, into images [n,h,w,c]. */
-ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds);
+/* Draw with any model, the folder of a pipeline, into images [n,h,w,c]. */
+ht_status sweep_images_draw(sweep_images *m, const char *model, const sample_settings *s, float *images,
+                            double *seconds);
 void sweep_images_close(sweep_images *m); /* zeroed is allowed */
 
 /* sweep_measure.c: what is measured of a cell's images and of its model's output. */
@@ -122,7 +128,8 @@ typedef struct sweep_measure sweep_measure;
 typedef struct sweep_measure_options {
     const sweep_plan *plan;
     const sweep_settings *settings;
-    ht_model *model; /* of floats */
+    ht_model *model;   /* of floats */
+    int height, width; /* of its pictures */
     const char *folder;
     ht_progress progress;
     void *user;
@@ -142,8 +149,8 @@ ht_status sweep_measure_samples(sweep_measure *m);
 ht_status sweep_measure_error(sweep_measure *m, ht_model *model, sweep_results *results, const char **row);
 
 /* sweep_cells.c: make what is missing.  made: how many cells.  0, or an exit code after a line. */
-int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *plan, sweep_results *results,
-                    int *made);
+int sweep_cells_run(const sweep_settings *s, ht_model *model, const ht_pipeline_info *info, const sweep_plan *plan,
+                    sweep_results *results, int *made);
 
 /* sweep_page.c: FOLDER/index.html. */
 int sweep_page_write(const char *folder, const char *model, const sweep_plan *plan, const sweep_results *results);

@@ -24,6 +24,7 @@
 typedef struct run {
     const sweep_settings *s;
     ht_model *model; /* of floats */
+    const ht_pipeline_info *info;
     const sweep_plan *plan;
     sweep_results *results;
     sweep_measure *measure;
@@ -194,7 +195,7 @@ static ht_status make_cell(run *r, const sweep_cell *c, const char **row)
         memcpy(r->images.drawn, r->images.reference, r->images.count * sizeof(float));
     } else if (!status) {
         begin(r, "drawing");
-        status = sweep_images_draw(&r->images, made, &c->sample, r->images.drawn, &seconds);
+        status = sweep_images_draw(&r->images, r->quantized, &c->sample, r->images.drawn, &seconds);
         progress_end(&r->bar);
     }
     if (!status)
@@ -439,19 +440,22 @@ static int prepare(run *r)
     sweep_measure_options options = {.plan = r->plan,
                                      .settings = r->s,
                                      .model = r->model,
+                                     .height = r->info->height,
+                                     .width = r->info->width,
                                      .folder = r->s->output,
                                      .progress = on_progress,
                                      .user = r};
     return sweep_measure_open(&options, &r->measure);
 }
 
-int sweep_cells_run(const sweep_settings *s, ht_model *model, const sweep_plan *plan, sweep_results *results, int *made)
+int sweep_cells_run(const sweep_settings *s, ht_model *model, const ht_pipeline_info *info, const sweep_plan *plan,
+                    sweep_results *results, int *made)
 {
     run *r = calloc(1, sizeof *r);
     if (!r)
         return report("out of memory");
-    *r = (run){.s = s, .model = model, .plan = plan, .results = results};
-    r->images = (sweep_images){.settings = s, .model = model, .progress = on_progress, .user = r};
+    *r = (run){.s = s, .model = model, .info = info, .plan = plan, .results = results};
+    r->images = (sweep_images){.settings = s, .prompts = &plan->prompts, .progress = on_progress, .user = r};
     int code = prepare(r);
     if (!code)
         code = make_cells(r);

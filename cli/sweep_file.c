@@ -9,6 +9,8 @@
 #include "cli/sweep.h"
 #include "core/json.h"
 
+enum { IMAGES = 16 }; /* of a cell, if nothing is said */
+
 /* A place in the file: its setting is `key`, of `owner` ("base", "cells[2]"). */
 typedef struct place {
     const sweep_plan *plan;
@@ -20,12 +22,19 @@ static const char *const top_keys[] = {"name",  "sample", "metrics", "features",
 
 /* ---- one setting ---- */
 
-/* Paths, and what does not change results, are the sweep's own matter. */
+bool sweep_takes(const option *o)
+{
+    static const char *const others[] = {"beside", "init", "mask", "strength", "prompt-2", "negative-2"};
+    bool takes = o->name && o->record;
+    for (size_t i = 0; takes && i < sizeof others / sizeof *others; i++)
+        takes = strcmp(o->name, others[i]) != 0;
+    return takes;
+}
+
 static const option *find_row(const command *c, const char *name, bool letters)
 {
     for (const option *o = c->options; !option_is_last(o); o++)
-        if (o->name && o->record && strcmp(o->name, "beside") != 0 &&
-            (!strcmp(o->name, name) || (letters && o->letter && name[0] == o->letter && !name[1])))
+        if (sweep_takes(o) && (!strcmp(o->name, name) || (letters && o->letter && name[0] == o->letter && !name[1])))
             return o;
     return NULL;
 }
@@ -134,6 +143,8 @@ static int apply_table(const place *p, const command *c, void *settings, const j
     json_object_foreach((json_t *)(uintptr_t)object, key, value)
     {
         const option *o = find_row(c, key, true);
+        if (c == &sample_command && !strcmp(key, "prompts"))
+            continue; /* read_prompts */
         int code =
             o ? set(p, key, o, value, settings)
               : report("%s: %s: unknown key \"%s\"; see halftone %s --help", p->plan->file, p->owner, key, c->name);
@@ -170,6 +181,7 @@ static int add_cell(sweep_plan *plan, const char *owner, const char *name, json_
     options_defaults(&calibrate_command, &cell->calibrate);
     options_defaults(&quantize_command, &cell->quantize);
     options_defaults(&sample_command, &cell->sample);
+    cell->sample.n = IMAGES;
     json_t *merged = json_object(), *base = json_object_get(plan->json, "base");
     if (!merged || (base && json_object_update(merged, base)) || json_object_update(merged, own)) {
         json_decref(merged);
@@ -348,6 +360,15 @@ static int read_head(sweep_plan *plan)
     return apply_table(&(place){plan, "error"}, &calibrate_command, &plan->error, json_object_get(plan->json, "error"));
 }
 
+/* Of all cells: their pictures could not be compared otherwise. */
+static int read_prompts(sweep_plan *plan)
+{
+    const json_t *value = json_object_get(json_object_get(plan->json, "sample"), "prompts");
+    if (value && (!json_is_string(value) || !json_string_length(value)))
+        return report("%s: sample: \"prompts\" must be the name of a file with a prompt a line", plan->file);
+    return value ? prompts_read(&plan->prompts, &(option_texts){0}, json_string_value(value)) : 0;
+}
+
 int sweep_plan_read(const char *path, sweep_plan *plan)
 {
     *plan = (sweep_plan){.file = path};
@@ -358,6 +379,8 @@ int sweep_plan_read(const char *path, sweep_plan *plan)
     if (ht_json_read(path, &plan->json))
         return report_failure();
     int code = read_head(plan);
+    if (!code)
+        code = read_prompts(plan);
     if (!code)
         code = read_list(plan, json_object_get(plan->json, "cells"));
     if (!code)
@@ -370,6 +393,7 @@ int sweep_plan_read(const char *path, sweep_plan *plan)
 void sweep_plan_close(sweep_plan *plan)
 {
     json_decref(plan->json);
+    prompts_free(&plan->prompts);
     free(plan->cells);
     ht_arena_free(plan->arena);
     *plan = (sweep_plan){0};
@@ -405,11 +429,21 @@ static bool hash_options(char key[SWEEP_KEY], const char *of, const command *c, 
     return done;
 }
 
+/* Of the model, or of the model and what it draws. */
+static const char *drawn_identity(const sweep_plan *plan, const char *identity)
+{
+    char key[SWEEP_KEY];
+    if (!plan->prompts.n)
+        return identity;
+    return hash(key, plan->prompts.text, (int)plan->prompts.n) ? ht_sprintf(plan->arena, "%s %s", identity, key) : NULL;
+}
+
 static bool cell_keys(const sweep_plan *plan, sweep_cell *c, const char *identity, const char *extra)
 {
     char metrics[16];
     snprintf(metrics, sizeof metrics, "%x", plan->metrics);
-    bool done = hash_options(c->drawing, identity, &sample_command, &c->sample);
+    const char *of = drawn_identity(plan, identity);
+    bool done = of && hash_options(c->drawing, of, &sample_command, &c->sample);
     if (done && !c->is_float)
         done = hash_options(c->calibration, identity, &calibrate_command, &c->calibrate) &&
                hash_options(c->quantization, c->calibration, &quantize_command, &c->quantize);

@@ -10,53 +10,68 @@
 #include "cli/sweep.h"
 #include "core/safetensors.h"
 
-/* All images, or this rank's share, which rank 0 gathers. */
-static ht_status sample(const sweep_images *m, ht_session *session, const ht_sample_options *all,
-                        const sample_settings *s, float *images)
+/* What each image of a range takes besides noise, in turn. */
+typedef struct turns {
+    float *labels;      /* [n]; NULL: no classes */
+    const char **texts; /* [n]; NULL: no prompts */
+} turns;
+
+static ht_status take_turns(const sweep_images *m, const sample_settings *s, int64_t at, int64_t n, turns *t)
 {
-    int64_t first = 0, n = m->together ? ranks_share(s->n, &first) : s->n;
+    const option_ints *classes = &s->classes;
+    *t = (turns){.labels = classes->count ? calloc((size_t)n + 1, sizeof *t->labels) : NULL,
+                 .texts = m->prompts->n ? calloc((size_t)n + 1, sizeof *t->texts) : NULL};
+    if ((classes->count && !t->labels) || (m->prompts->n && !t->texts))
+        return ht_fail(HT_ERR_MEMORY, "out of memory for the conditions of %" PRId64 " images", n);
+    for (int64_t i = 0; i < n; i++) {
+        if (t->labels)
+            t->labels[i] = (float)classes->value[(s->first + at + i) % classes->count];
+        if (t->texts)
+            t->texts[i] = m->prompts->text[(s->first + at + i) % m->prompts->n];
+    }
+    return HT_OK;
+}
+
+/* All images, or this rank's share, which rank 0 gathers. */
+static ht_status draw(const sweep_images *m, ht_pipeline *pipeline, const sample_settings *s, float *images)
+{
+    int64_t at = 0, n = m->together ? ranks_share(s->n, &at) : s->n;
     size_t values = (size_t)m->size[0] * (size_t)m->size[1] * (size_t)m->size[2];
-    const ht_cond cond = {.class_labels = all->cond ? all->cond->class_labels + first : NULL};
-    ht_sample_options options = *all;
-    ht_status status = HT_OK;
-    options.cond = all->cond ? &cond : NULL;
-    if (!options.total && options.rng != HT_RNG_PHILOX)
-        options.total = s->first + s->n;
-    if (n)
-        status = ht_sample(session, &options, s->first + first, n, images + (size_t)first * values);
+    turns t;
+    ht_status status = take_turns(m, s, at, n, &t);
+    const ht_cond cond = {.class_labels = t.labels};
+    ht_draw_options options = sample_draw_options(s);
+    options.sample.cond = t.labels ? &cond : NULL;
+    options.sample.progress = m->progress;
+    options.sample.user = m->user;
+    options.prompts = t.texts ? n : 0;
+    options.prompt = t.texts;
+    options.own_noise = 1;
+    if (!options.sample.total && options.sample.rng != HT_RNG_PHILOX)
+        options.sample.total = s->first + s->n;
+    if (!status && n)
+        status = ht_pipeline_draw(pipeline, &options, s->first + at, n, images + (size_t)at * values);
+    free(t.labels);
+    free(t.texts);
     if (!status && m->together && ranks_gather(images, s->n, values * sizeof *images))
         status = ht_fail(HT_ERR_CANCELLED, "stopped while images were gathered");
     return status;
 }
 
-ht_status sweep_images_draw(sweep_images *m, ht_model *model, const sample_settings *s, float *images, double *seconds)
+ht_status sweep_images_draw(sweep_images *m, const char *model, const sample_settings *s, float *images,
+                            double *seconds)
 {
     ht_session_options how = {.batch = (int)(s->n < m->settings->batch ? s->n : m->settings->batch),
                               .threads = (int)m->settings->threads,
                               .height = m->size[0],
                               .width = m->size[1]};
-    ht_session *session = NULL;
-    float *labels = s->classes.count ? calloc((size_t)s->n, sizeof *labels) : NULL;
-    const ht_cond cond = {.class_labels = labels};
-    for (int64_t i = 0; labels && i < s->n; i++)
-        labels[i] = (float)s->classes.value[(s->first + i) % s->classes.count];
-    ht_sample_options options = {.steps = (int)s->steps,
-                                 .sampler = s->sampler,
-                                 .spacing = s->spacing,
-                                 .eta = s->eta,
-                                 .seed = s->seed,
-                                 .rng = sample_rng(s->rng),
-                                 .total = s->total,
-                                 .cond = labels ? &cond : NULL,
-                                 .progress = m->progress,
-                                 .user = m->user};
-    ht_status status = ht_session_open(model, &how, &session);
+    ht_pipeline *pipeline = NULL;
+    ht_status status = ht_pipeline_open(model, &how, &pipeline);
     double start = seconds_now();
     if (!status)
-        status = sample(m, session, &options, s, images);
+        status = draw(m, pipeline, s, images);
     *seconds = seconds_now() - start;
-    ht_session_close(session);
-    free(labels);
+    ht_pipeline_close(pipeline);
     return status;
 }
 
@@ -92,19 +107,17 @@ static ht_status write_images(const sweep_images *m)
 
 static ht_status find_size(sweep_images *m, const sample_settings *s)
 {
-    ht_session *session;
-    ht_session_info info;
-    ht_model_info model;
+    ht_pipeline *pipeline;
+    ht_pipeline_info info;
     ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)m->settings->threads};
-    ht_status status = ht_session_open(m->model, &how, &session);
+    ht_status status = ht_pipeline_open(m->settings->model, &how, &pipeline);
     if (status)
         return status;
-    ht_session_get_info(session, &info);
-    ht_model_get_info(m->model, &model);
-    ht_session_close(session);
+    ht_pipeline_get_info(pipeline, &info);
+    ht_pipeline_close(pipeline);
     m->size[0] = info.height;
     m->size[1] = info.width;
-    m->size[2] = model.in_channels;
+    m->size[2] = info.channels;
     return HT_OK;
 }
 
@@ -134,7 +147,7 @@ ht_status sweep_images_find(sweep_images *m, const sample_settings *s, const cha
 
 ht_status sweep_images_make(sweep_images *m, const sample_settings *s, const char *key)
 {
-    ht_status status = sweep_images_draw(m, m->model, s, m->reference, &m->reference_seconds);
+    ht_status status = sweep_images_draw(m, m->settings->model, s, m->reference, &m->reference_seconds);
     if (!status && !ranks_index())
         status = write_images(m);
     if (!status)

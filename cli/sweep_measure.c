@@ -70,13 +70,11 @@ static int find_network(sweep_measure *m)
 {
     const sweep_plan *plan = m->o.plan;
     fid_settings s = {.features = plan->features};
-    ht_model_info info;
     char own[PATH_MAX];
     bool has_own = snprintf(own, sizeof own, "%s/features", m->o.settings->model) < PATH_MAX && !access(own, R_OK);
     if (!plan->says_metrics && !plan->features && !has_own)
         return 0; /* nobody asked, and the model brings none: PSNR alone */
-    ht_model_get_info(m->o.model, &info);
-    return fid_find_network(&s, m->o.settings->model, info.height, info.width, m->network);
+    return fid_find_network(&s, m->o.settings->model, m->o.height, m->o.width, m->network);
 }
 
 static int open_sets(sweep_measure *m)

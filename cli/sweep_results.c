@@ -44,7 +44,7 @@ static bool make_columns(sweep_results *r)
         add_column(r, head[i]);
     for (int i = 0; i < SOURCES; i++)
         for (const option *o = sources[i].command->options; !option_is_last(o); o++)
-            if (o->record && strcmp(o->name, "beside") != 0)
+            if (sweep_takes(o))
                 add_column(r, ht_sprintf(r->arena, "%s.%s", sources[i].prefix, o->name));
     for (size_t i = 0; i < 3; i++)
         add_column(r, before[i]);
@@ -121,7 +121,7 @@ const char **sweep_row_new(sweep_results *r, const sweep_cell *cell)
     for (int i = cell->is_float ? SOURCES - 1 : 0; i < SOURCES; i++)
         for (const option *o = sources[i].command->options; !option_is_last(o); o++) {
             snprintf(name, sizeof name, "%s.%s", sources[i].prefix, o->name ? o->name : "");
-            if (o->record)
+            if (sweep_takes(o))
                 sweep_row_set(r, row, name, option_text(o, (const char *)cell + sources[i].at, value));
         }
     return row;

@@ -27,6 +27,8 @@
 
 #include "cpu/adaptive.inc"
 
+#include "cpu/smooth.inc"
+
 #include "cpu/reverse.inc"
 
 #include "cpu/pool.inc"
@@ -105,6 +107,7 @@ const ht_kernel ht_avx2_kernels[] = {
      .run = gram_run},
     TRANSFORMER_KERNELS(AVX2, "avx2"),
     ADAPTIVE_KERNELS(AVX2, "avx2"),
+    SMOOTH_KERNEL(AVX2, "avx2"),
     REVERSE_KERNELS(AVX2, "avx2", "avx2_6x16"),
     {0},
 };

@@ -27,6 +27,8 @@
 
 #include "cpu/adaptive.inc"
 
+#include "cpu/smooth.inc"
+
 #include "cpu/reverse.inc"
 
 #include "cpu/pool.inc"
@@ -105,6 +107,7 @@ const ht_kernel ht_avx512_kernels[] = {
      .run = gram_run},
     TRANSFORMER_KERNELS(AVX512, "avx512"),
     ADAPTIVE_KERNELS(AVX512, "avx512"),
+    SMOOTH_KERNEL(AVX512, "avx512"),
     REVERSE_KERNELS(AVX512, "avx512", "avx512_6x64"),
     {0},
 };

@@ -94,7 +94,7 @@ static ht_status cuda_compile(const ht_graph *g, const ht_backend_options *optio
         return HT_ERR_MEMORY;
     }
     *p = (ht_program){.arena = arena, .graph = g, .half = options->half, .profile = options->profile};
-    ht_status status = ht_cuda_open(&p->module, &p->device);
+    ht_status status = ht_cuda_open(options->device, &p->module, &p->device);
     if (!status && !(p->isa = ht_sprintf(arena, "%s, %s", p->device.name, p->half ? "float16" : "float32")))
         status = HT_ERR_MEMORY;
     if (!status)

@@ -55,6 +55,7 @@ static int devices(void)
 static int open_device(int device, ht_cuda_device *found)
 {
     cudaDeviceProp p;
+    device = the.opened ? the.device : device;
     int status = ht_cuda_check(cudaGetDeviceProperties(&p, device));
     if (status)
         return status;
@@ -86,6 +87,12 @@ static void close_device(void)
     cudaStreamDestroy(the.stream);
 }
 
+/* CUDA's current device is each thread's own. */
+static int here(void)
+{
+    return ht_cuda_check(cudaSetDevice(the.device));
+}
+
 static int finish(void)
 {
     return ht_cuda_check(cudaStreamSynchronize(the.stream));
@@ -94,7 +101,7 @@ static int finish(void)
 static void *device_alloc(size_t bytes)
 {
     void *memory;
-    if (ht_cuda_check(cudaMalloc(&memory, bytes ? bytes : 1)))
+    if (here() || ht_cuda_check(cudaMalloc(&memory, bytes ? bytes : 1)))
         return NULL;
     if (ht_cuda_check(cudaMemsetAsync(memory, 0, bytes ? bytes : 1, the.stream))) {
         cudaFree(memory);
@@ -113,7 +120,9 @@ static void device_free(void *memory)
 
 static int upload(void *to, const void *from, size_t bytes)
 {
-    int status = ht_cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, the.stream));
+    int status = here();
+    if (!status)
+        status = ht_cuda_check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyHostToDevice, the.stream));
     return status ? status : finish();
 }
 
@@ -132,7 +141,8 @@ static int copy(void *to, const void *from, size_t bytes)
 
 static int record(void)
 {
-    return ht_cuda_check(cudaStreamBeginCapture(the.stream, cudaStreamCaptureModeThreadLocal));
+    int status = here();
+    return status ? status : ht_cuda_check(cudaStreamBeginCapture(the.stream, cudaStreamCaptureModeThreadLocal));
 }
 
 static void forget(ht_cuda_recording *r)

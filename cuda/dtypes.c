@@ -48,13 +48,18 @@ static bool wants_floats(const ht_op *op, int slot)
     }
 }
 
+/* Operations whose kernels write float32 only. */
+static bool makes_floats(ht_op_kind kind)
+{
+    return kind == HT_OP_input_scale || kind == HT_OP_input_range || kind == HT_OP_timestep_embedding;
+}
+
 static ht_cuda_dtype by_itself(const ht_program *p, const ht_value *v)
 {
     ht_stage stage = ht_stage_of(v->deps);
     if (v->dtype == HT_U8)
         return HT_CUDA_U8;
-    if (!v->producer || v == ht_graph_output(p->graph) || v->producer->kind == HT_OP_input_scale ||
-        v->producer->kind == HT_OP_input_range)
+    if (!v->producer || v == ht_graph_output(p->graph) || makes_floats(v->producer->kind))
         return HT_CUDA_F32;
     return p->half && (stage == HT_STAGE_STEP || stage == HT_STAGE_COND) ? HT_CUDA_F16 : HT_CUDA_F32;
 }

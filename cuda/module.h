@@ -34,7 +34,7 @@ typedef struct ht_cuda_tensor {
 } ht_cuda_tensor;
 
 typedef struct ht_cuda_device {
-    char name[128];
+    char name[256];
     int major, minor; /* compute capability */
     int multiprocessors;
     size_t memory; /* bytes in all */

@@ -35,14 +35,14 @@ static void *open_library(void)
     return library ? library : dlopen(NAME, RTLD_NOW | RTLD_LOCAL);
 }
 
-static ht_status check_device(const ht_cuda_module *m, ht_cuda_device *device)
+static ht_status check_device(const ht_cuda_module *m, int index, ht_cuda_device *device)
 {
     int n = m->devices();
     if (n < 0)
         return ht_fail(HT_ERR_UNSUPPORTED, "the CUDA driver cannot be used: %s; --backend cpu needs none", m->error());
     if (!n)
         return ht_fail(HT_ERR_UNSUPPORTED, "there is no NVIDIA GPU here; --backend cpu needs none");
-    if (m->open(0, device))
+    if (m->open(index % n, device))
         return ht_cuda_fail(m, "the GPU");
     if (device->major * 10 + device->minor >= OLDEST)
         return HT_OK;
@@ -51,7 +51,7 @@ static ht_status check_device(const ht_cuda_module *m, ht_cuda_device *device)
                    device->name, device->major, device->minor);
 }
 
-ht_status ht_cuda_open(const ht_cuda_module **module, ht_cuda_device *device)
+ht_status ht_cuda_open(int index, const ht_cuda_module **module, ht_cuda_device *device)
 {
     void *library = open_library();
     if (!library)
@@ -62,7 +62,7 @@ ht_status ht_cuda_open(const ht_cuda_module **module, ht_cuda_device *device)
     if (!*module || (*module)->version != HT_CUDA_VERSION)
         return ht_fail(HT_ERR_UNSUPPORTED, "%s is of another version of this program; `make cuda` builds it anew",
                        NAME);
-    ht_status status = check_device(*module, device);
+    ht_status status = check_device(*module, index, device);
     if (status)
         *module = NULL;
     return status;

@@ -6,9 +6,10 @@
 #include "cuda/module.h"
 
 /* The module, its device opened; ht_cuda_close gives it back.  Looked for beside the program, in ../lib from there, and
- * where the system looks for libraries.  HT_ERR_UNSUPPORTED with what is missing: the module, a driver, a GPU, one that
- * is new enough. */
-ht_status ht_cuda_open(const ht_cuda_module **module, ht_cuda_device *device);
+ * where the system looks for libraries.  index: which GPU, counted round those that there are.  A process uses one: the
+ * first that it opened, until all is closed.  HT_ERR_UNSUPPORTED with what is missing: the module, a driver, a GPU, one
+ * that is new enough. */
+ht_status ht_cuda_open(int index, const ht_cuda_module **module, ht_cuda_device *device);
 void ht_cuda_close(const ht_cuda_module *module);
 
 /* What the module said last, as an error of ours: HT_ERR_MEMORY where the device's memory is too little. */

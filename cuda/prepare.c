@@ -53,6 +53,8 @@ ht_status ht_cuda_prepare(ht_program *p, ht_cuda_step *s)
 {
     const ht_op *op = s->op;
     const ht_value *weight = op->in[HT_IN_WEIGHT], *bias = op->in[HT_IN_BIAS];
+    if (weight && !weight->data) /* attention's V has this place */
+        weight = NULL;
     if (!ht_cuda_runs(op->kind))
         return ht_fail(HT_ERR_UNSUPPORTED, "the CUDA backend has no %s; --backend cpu has", ht_op_kind_name(op->kind));
     s->kernel = ht_op_kind_name(op->kind);

@@ -41,11 +41,15 @@ static ht_status check_finite(const char *path, const char *name, const ht_npy_a
 }
 
 /* Rounding aside: NumPy's own covariances are symmetric to the last bits, or altogether. */
-static ht_status check_symmetric(const char *path, int dim, const double *sigma)
+static ht_status check_covariance(const char *path, int dim, const double *sigma)
 {
     double largest = 0;
     for (int i = 0; i < dim; i++)
         largest = fmax(largest, fabs(sigma[(size_t)i * (size_t)dim + (size_t)i]));
+    for (int i = 0; i < dim; i++)
+        if (sigma[(size_t)i * (size_t)dim + (size_t)i] < 0)
+            return ht_fail(HT_ERR_FORMAT, "%s: sigma is no covariance: the variance [%d,%d] is %g", path, i, i,
+                           sigma[(size_t)i * (size_t)dim + (size_t)i]);
     for (int i = 0; i < dim; i++)
         for (int j = 0; j < i; j++) {
             double a = sigma[(size_t)i * (size_t)dim + (size_t)j], b = sigma[(size_t)j * (size_t)dim + (size_t)i];
@@ -68,7 +72,7 @@ static ht_status check(const char *path, const ht_npy_array *mu, const ht_npy_ar
     ht_status status = check_finite(path, "mu", mu);
     if (!status)
         status = check_finite(path, "sigma", sigma);
-    return status ? status : check_symmetric(path, (int)mu->shape[0], sigma->data);
+    return status ? status : check_covariance(path, (int)mu->shape[0], sigma->data);
 }
 
 /* How many vectors: a number of either kind that NumPy stores. */

@@ -20,6 +20,7 @@ typedef struct ht_backend_options {
     int threads;
     const char *isa; /* the most that may be used, NULL: all */
     bool half;       /* a GPU: activations in float16 */
+    int device;      /* which GPU, counted round those that there are */
     bool profile;
 } ht_backend_options;
 

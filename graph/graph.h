@@ -149,7 +149,9 @@ ht_value *ht_modulate(ht_graph *g, ht_value *x, ht_value *scale, ht_value *shift
 ht_value *ht_gate(ht_graph *g, ht_value *x, ht_value *row, ht_value *residual); /* x * row + residual */
 /* x / sqrt(mean(x^2) + eps) * weight, each token by itself (arXiv:1910.07467). */
 ht_value *ht_rms_norm(ht_graph *g, ht_value *x, const ht_tensor *weight, float eps);
-ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b);       /* same shapes */
+ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b); /* same shapes */
+/* x times a number of each channel, of weights that were divided by it (SmoothQuant, arXiv:2211.10438). */
+ht_value *ht_smooth(ht_graph *g, ht_value *x, const ht_tensor *factors);
 ht_value *ht_row(ht_graph *g, const ht_tensor *table, int row);     /* [rows,c] -> [1,c] */
 ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels */
 ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token);       /* [n,tokens,c], [n,1] -> [n,c] */

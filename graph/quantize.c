@@ -5,9 +5,10 @@
  *
  *     scale = input_scale(timestep)  or  input_range(x);      codes = quantize(x, scale);      y = conv2d(codes, scale)
  *
- * so the table of scales by timestep is one more thing that depends on {t} alone, and whatever several layers share is
- * made once.  A layer of two parts takes the two parts of the concatenation it reads (split shortcut, Q-Diffusion
- * section 3.3.2): where that is follows from the graph, no names are asked for. */
+ * (of a smoothed layer, codes = quantize(smooth(x), scale)), so the table of scales by timestep is one more thing that
+ * depends on {t} alone, and whatever several layers share is made once.  A layer of two parts takes the two parts of
+ * the concatenation it reads (split shortcut, Q-Diffusion section 3.3.2): where that is follows from the graph, no
+ * names are asked for. */
 #include <stdio.h>
 #include <string.h>
 
@@ -64,6 +65,44 @@ static ht_value *scale_of(ht_graph *g, const ht_layer *layer, int part, ht_value
     return make_once(g, HT_OP_input_scale, &(ht_op){.in = {t}, .attrs = {.table = table}});
 }
 
+static int64_t channels(const ht_value *v)
+{
+    return v->shape[v->ndim - 1];
+}
+
+/* The operation placed so far that multiplies x by the same factors. */
+static ht_value *find_smooth(const ht_graph *g, const ht_value *x, const float *factors)
+{
+    size_t bytes = (size_t)channels(x) * sizeof *factors;
+    for (int i = 0; i < g->n_ops; i++) {
+        const ht_op *op = g->ops[i];
+        if (op->kind == HT_OP_smooth && op->in[HT_IN_X] == x &&
+            !memcmp(op->in[HT_IN_WEIGHT]->data->data, factors, bytes))
+            return op->out;
+    }
+    return NULL;
+}
+
+/* Input `slot` times the factors of its part; of a layer of one part that reads two values, X2 has the later ones. */
+static void smooth_input(ht_graph *g, ht_op *op, int slot)
+{
+    ht_value *x = op->in[slot];
+    const ht_layer *layer = op->layer;
+    bool second = slot == HT_IN_X2;
+    const float *factors = layer->part[second && layer->parts == 2].smooth;
+    if (!factors || g->status)
+        return;
+    factors += second && layer->parts == 1 ? channels(op->in[HT_IN_X]) : 0;
+    if ((op->in[slot] = find_smooth(g, x, factors)))
+        return;
+    float *values;
+    const char *name = ht_sprintf(g->arena, "%s.pre_quant_scale%s", layer->name, second ? ".1" : "");
+    const ht_tensor *t = ht_constant(g, name ? name : "", 1, (const int64_t[]){channels(x)}, &values);
+    if (t)
+        memcpy(values, factors, t->bytes);
+    op->in[slot] = t ? ht_smooth(g, x, t) : x;
+}
+
 /* Codes of input `slot` of op, and their scale. */
 static void quantize_input(ht_graph *g, ht_op *op, int slot)
 {
@@ -76,9 +115,48 @@ static void quantize_input(ht_graph *g, ht_op *op, int slot)
     op->in[slot == HT_IN_X ? HT_IN_SCALE : HT_IN_SCALE2] = scale;
 }
 
-static int64_t channels(const ht_value *v)
+/* ---- the branch of low rank ---- */
+
+static const ht_tensor *half_tensor(ht_graph *g, const char *layer, const char *what, int ndim, const int64_t *shape,
+                                    const uint16_t *data)
 {
-    return v->shape[v->ndim - 1];
+    ht_tensor *t = ht_alloc(g->arena, sizeof *t);
+    const char *name = ht_sprintf(g->arena, "%s.%s", layer, what);
+    if (!t || !name) {
+        ht_graph_fail(g, HT_ERR_MEMORY, "out of memory for %s of %s", what, layer);
+        return NULL;
+    }
+    *t = (ht_tensor){.name = name, .dtype = HT_F16, .ndim = ndim, .data = data, .count = 1};
+    for (int i = 0; i < ndim; i++)
+        t->count *= (size_t)(t->shape[i] = shape[i]);
+    t->bytes = 2 * t->count;
+    return t;
+}
+
+/* up (down x), 16-bit weights on the floats that the codes are made of, becomes the residual of the quantized product,
+ * and adds the one that was there (SVDQuant, arXiv:2411.05007, eq. 7). */
+static void add_branch(ht_graph *g, ht_op *op)
+{
+    const ht_layer *layer = op->layer;
+    int64_t shape[4], back[4] = {layer->shape[0], layer->rank, 1, 1};
+    memcpy(shape, layer->shape, sizeof shape);
+    shape[0] = layer->rank;
+    const ht_tensor *down = half_tensor(g, layer->name, "low_rank_down", layer->ndim, shape, layer->down),
+                    *up = half_tensor(g, layer->name, "low_rank_up", op->kind == HT_OP_conv2d ? 4 : 2, back, layer->up);
+    if (!down || !up)
+        return;
+    ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
+    ht_op thin = {.in = {[HT_IN_X] = x2 ? ht_concat(g, x, x2) : x, [HT_IN_WEIGHT] = ht_graph_weight(g, down)},
+                  .attrs = op->attrs}; /* fusion takes the concatenation apart again */
+    thin.attrs.scale = 1;
+    thin.attrs.activation = HT_ACT_NONE;
+    ht_op wide = {.in = {[HT_IN_X] = ht_graph_add_op(g, op->kind, &thin),
+                         [HT_IN_WEIGHT] = ht_graph_weight(g, up),
+                         [HT_IN_RESIDUAL] = op->in[HT_IN_RESIDUAL]},
+                  .attrs = {.stride = 1, .upsample = 1, .scale = 1}};
+    if (op->kind == HT_OP_linear)
+        wide.attrs = thin.attrs;
+    op->in[HT_IN_RESIDUAL] = ht_graph_add_op(g, op->kind, &wide);
 }
 
 /* A layer of two parts reads two values that are as wide as they are. */
@@ -114,7 +192,12 @@ static void quantize_op(ht_graph *g, ht_op *op)
         return;
     if (op->layer->parts == 2 && !take_parts(g, op))
         return;
-    if (op->layer->mode == HT_INPUT_FLOAT)
+    for (int slot = HT_IN_X2; slot >= HT_IN_X; slot--) /* the second first: it asks how wide the first is */
+        if (op->in[slot])
+            smooth_input(g, op, slot);
+    if (op->layer->rank && !g->status)
+        add_branch(g, op);
+    if (op->layer->mode == HT_INPUT_FLOAT || g->status)
         return;
     if (op->layer->mode == HT_INPUT_DYNAMIC && op->layer->parts == 1 && op->in[HT_IN_X2]) {
         ht_graph_fail(g, HT_ERR_UNSUPPORTED, "%s: dynamic input scales of a concatenation need a layer of two parts",

@@ -118,6 +118,12 @@ ht_value *ht_rms_norm(ht_graph *g, ht_value *x, const ht_tensor *weight, float e
                            &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}, .attrs = {.eps = eps}});
 }
 
+ht_value *ht_smooth(ht_graph *g, ht_value *x, const ht_tensor *factors)
+{
+    ht_value *w = ht_graph_weight(g, factors);
+    return ht_graph_add_op(g, HT_OP_smooth, &(ht_op){.in = {[HT_IN_X] = x, [HT_IN_WEIGHT] = w}});
+}
+
 ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b)
 {
     return ht_graph_add_op(g, HT_OP_multiply, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});

@@ -126,8 +126,10 @@ typedef struct ht_layer_info {
     const char *input_mode; /* "static", "dynamic"; "float" */
     int groups;             /* of timesteps with input scales of their own; 1: one for all, 0: none */
     int parts;              /* 2: the two parts of a concatenation have their own parameters */
+    int smooth;             /* whether its inputs are multiplied by a factor a channel before they become codes */
+    int rank;               /* of the 16-bit branch beside its codes; 0: none */
     int64_t weights;
-    double bits;                 /* a weight, scales included */
+    double bits;                 /* a weight, scales, factors and branch included */
     int weight_bits, input_bits; /* of a code; 32 for floats */
     double error;                /* of its output, squared and relative, on the calibration set; negative: not known */
 } ht_layer_info;
@@ -148,6 +150,7 @@ typedef struct ht_session_options {
         *backend; /* "cpu", "cuda", "auto"; NULL means auto: a GPU if there is one that can be used, else the CPU */
     const char *dtype; /* what a GPU keeps activations in between: "float16", "float32"; NULL means float16.  Sums are
                           float32 or exact with both.  The CPU does not ask. */
+    int device;        /* which GPU, counted round those that there are; a process uses one */
     const char *isa;   /* the most that CPU kernels may use: "scalar", "avx2", "avx512", "avx512vnni", "amx"; NULL: what
                           the machine has.  Same results. */
     int profile;       /* nonzero: ht_session_op reports seconds, at the cost of two clock reads an op */
@@ -215,12 +218,13 @@ typedef int (*ht_progress)(void *user, int64_t done, int64_t total);
  * `text_embeds`, `time_ids`, `timestep_cond`, `resolution` and `aspect_ratio` [n,c] (any real dtype) from the
  * safetensors file `in`; of a transformer the first may be called `hidden_states`, as diffusers has it, and of one of
  * facebook's `x`, `t` and `y` mean sample, timestep and class labels; writes `sample` to the file `out`, which
- * appears only when it is whole.  Other tensors are passed over, but a condition that other denoisers
- * take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The session is made for the tensors'
- * size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder) it is `z` [n,c,h,w] that is read,
- * and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a picture, for `moments` (mean and
- * log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is called after every batch, the
- * last time before `out` is written. */
+ * appears only when it is whole.  A file of ht_calibrate may have the conditions of each sample as a row of
+ * `contexts.encoder_hidden_states` and the like, whose number is in `context`.  Other tensors are passed over, but a
+ * condition that other denoisers take and this one does not, as `encoder_hidden_states`, is HT_ERR_ARGUMENT.  The
+ * session is made for the tensors' size; options->batch 0 means n.  Of an autoencoder (component "vae", or its folder)
+ * it is `z` [n,c,h,w] that is read, and `sample` that is written, with VQModel's `quantized` and `indices`; or `x`, a
+ * picture, for `moments` (mean and log-variance) or `latents`: no scaling_factor is applied. progress (may be NULL) is
+ * called after every batch, the last time before `out` is written. */
 ht_status ht_predict_file(ht_model *model, const ht_session_options *options, const char *in, const char *out,
                           ht_progress progress, void *user);
 
@@ -321,6 +325,7 @@ typedef struct ht_draw_options {
     int64_t prompts;          /* how many; picture k has prompt k / (n / prompts), and of these the i-th the noise of
                                  index first + i, whatever the other prompts are; with torch's generators all pictures are
                                  one draw, as a call of a diffusers pipeline with a list of prompts */
+    int own_noise;            /* nonzero: picture k has the noise of index first + k, whatever its prompt */
     const char *const *prompt, *const *prompt_2;     /* UTF-8; the second encoder's text, NULL: the same */
     const char *const *negative, *const *negative_2; /* NULL, or an entry NULL: none, which is the empty text, or as the
                                                         model has it (SDXL: zeros) */
@@ -339,6 +344,8 @@ typedef struct ht_draw_options {
     int cache_interval; /* DeepCache (arXiv:2312.00858): the whole denoiser every so many steps, between them without
 what is below a skip; 0 and 1: always whole */
     int cache_branch;   /* the skip, 0 the outermost: a higher one computes more and errs less */
+    int tile;           /* pixels: latents become a picture in tiles of this side, blended where they overlap, as
+                           diffusers' enable_vae_tiling: the memory of a tile; 0: at once */
     ht_preview preview; /* may be NULL */
     void *preview_user;
     const char *preview_model; /* folder of a small decoder (AutoencoderTiny) for previews; NULL: a linear map of the
@@ -395,16 +402,22 @@ ht_status ht_calibration_json(const char *path, char **json);
 
 typedef struct ht_quantize_options {
     const char *scheme;           /* "w4a8", "w8a8", "w4a32", ... (ht_scheme_name); NULL: "w4a8" */
-    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are */
+    const char *weights, *inputs; /* formats by name instead of the scheme's; "float" leaves inputs as they are; of
+                                     several weights' ("fp4_e2m1,fp4_e3m0") each layer takes the one that errs least */
     const char *layers;           /* which: "default", "all", "tfmq"; NULL: "default" (docs/quantization.md) */
     double bits;                  /* a weight, on average, that layers at 8 bits may raise it to; 0 means 4.68 where the
                                      scheme takes less; HT_BITS_LEAST: none are raised */
     const char *scale;            /* of weights: "minmax", "percentile", "mse", "l2.4"; NULL: "mse" */
-    const char *rounding;         /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
-    int couple;                   /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
-                                     errs little (docs/quantization.md) */
-    const char *observer;         /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
-    double percentile;            /* of "percentile"; 0 means 99.9 */
+    const char *scale_powers; /* of 4-bit weights: "free"; "each": powers of two; "tensor": those times one number, as
+                                 FP4 that is widened to FP8 by shifts wants it; NULL: "free" */
+    const char *rounding;     /* "nearest", "gptq", "descent", "gptq+descent", "adaround"; NULL: "gptq+descent" */
+    int couple;               /* nonzero: outputs of a layer of 4 bits are rounded together, so that what reads them
+                                 errs little (docs/quantization.md) */
+    double smooth;            /* above 0, at most 1: channels of inputs are evened out against those of weights, with
+                                                this exponent (SmoothQuant's alpha); 0: they are not */
+    int low_rank; /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
+    const char *observer; /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
+    double percentile;    /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */
     int dynamic;  /* nonzero: input scales are found as inputs come, of each token or image */
     int no_split; /* nonzero: concatenations are quantized as one */

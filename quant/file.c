@@ -1,9 +1,9 @@
 /* file.c - quantized layers in a safetensors file (docs/format.md).
  *
- * Names are those that ComfyUI and ModelOpt write: X.weight, X.weight_scale, X.weight_scale_2, X.input_scale, and a
- * list of layers with their formats in the metadata `_quantization_metadata`.  What they have no name for is ours: the
- * second part of a split layer ends in `.1`, packed weights of 4 bits say their shape in the list, input_zero_point and
- * timesteps make a table of input_scale.
+ * Names are those that ComfyUI and ModelOpt write: X.weight, X.weight_scale, X.weight_scale_2, X.input_scale,
+ * X.pre_quant_scale, and a list of layers with their formats in the metadata `_quantization_metadata`.  What they have
+ * no name for is ours: the second part of a split layer ends in `.1`, packed weights of 4 bits say their shape in the
+ * list, input_zero_point and timesteps make a table of input_scale.
  *
  * A file lies in the order [out][in][taps] where codes are whole bytes, as every other program expects; in memory it is
  * [out][taps][in], as kernels walk it. */
@@ -17,6 +17,7 @@
 
 #include "core/json.h"
 #include "quant/foreign.h"
+#include "quant/low_rank.h"
 
 enum { MAX_GROUPS = 1024, MAX_INPUTS = 1 << 24 };
 
@@ -174,6 +175,23 @@ static ht_status read_table(const reader *r, int p)
     return status;
 }
 
+/* ModelOpt's smoothing: of the model's type. */
+static ht_status read_smooth(const reader *r, int p)
+{
+    ht_layer_part *part = &r->layer->part[p];
+    const ht_tensor *t = find(r, p, "pre_quant_scale");
+    if (!t)
+        return HT_OK;
+    if ((t->dtype != HT_F32 && t->dtype != HT_F16 && t->dtype != HT_BF16) || t->count != (size_t)part->count)
+        return fail_tensor(r, p, "pre_quant_scale", "wants a float for each input channel");
+    float *values = ht_alloc_array(r->arena, t->count, sizeof *values);
+    if (!values)
+        return HT_ERR_MEMORY;
+    ht_convert_to_f32(t->dtype, t->data, 0, t->count, values);
+    part->smooth = values;
+    return HT_OK;
+}
+
 static ht_status read_part(const reader *r, int p)
 {
     ht_format_sizes sizes;
@@ -185,6 +203,8 @@ static ht_status read_part(const reader *r, int p)
         status = read_scales(r, p, &sizes);
     if (!status && r->layer->mode == HT_INPUT_STATIC)
         status = read_table(r, p);
+    if (!status)
+        status = read_smooth(r, p);
     return status;
 }
 
@@ -229,6 +249,32 @@ static ht_status read_shape(reader *r, ht_json *j)
         return fail_tensor(r, 0, "weight", "wants a shape of 2 or 4 dimensions");
     if (ht_layer_taps(layer) > 64 * 64 || ht_layer_inputs(layer) * ht_layer_taps(layer) > MAX_INPUTS)
         return fail_tensor(r, 0, "weight", "has too many inputs");
+    return HT_OK;
+}
+
+/* A branch of low rank has both its tensors. */
+static ht_status read_branch(const reader *r)
+{
+    ht_layer *layer = r->layer;
+    const ht_tensor *down = find(r, 0, "low_rank_down"), *up = find(r, 0, "low_rank_up");
+    if (!down && !up)
+        return HT_OK;
+    if (!down || !up)
+        return fail_tensor(r, 0, down ? "low_rank_up" : "low_rank_down", "is missing");
+    if (down->dtype != HT_F16 || down->ndim != layer->ndim || down->shape[0] < 1 || down->shape[0] > HT_MOST_RANK ||
+        memcmp(down->shape + 1, layer->shape + 1, (size_t)(layer->ndim - 1) * sizeof *down->shape) != 0)
+        return fail_tensor(r, 0, "low_rank_down", "wants float16 [rank,in] or [rank,in,k,k], as its weight is");
+    if (up->dtype != HT_F16 || up->ndim != 2 || up->shape[0] != ht_layer_outputs(layer) ||
+        up->shape[1] != down->shape[0])
+        return fail_tensor(r, 0, "low_rank_up", "wants float16 [out,rank]");
+    uint16_t *halves[2] = {ht_alloc_array(r->arena, down->count, 2), ht_alloc_array(r->arena, up->count, 2)};
+    if (!halves[0] || !halves[1])
+        return HT_ERR_MEMORY;
+    memcpy(halves[0], down->data, down->bytes); /* which need not be aligned */
+    memcpy(halves[1], up->data, up->bytes);
+    layer->rank = (int)down->shape[0];
+    layer->down = halves[0];
+    layer->up = halves[1];
     return HT_OK;
 }
 
@@ -288,6 +334,8 @@ static ht_status read_layer(reader *r, const json_t *object)
     status = read_shape(r, &j);
     if (!status)
         status = read_parts(r, &j);
+    if (!status)
+        status = read_branch(r);
     return status ? status : ht_layer_check(layer);
 }
 
@@ -418,6 +466,16 @@ static void put_table(writer *w, const ht_layer *layer, int p)
         put(w, layer, p, "input_zero_point", &row);
 }
 
+static void put_branch(writer *w, const ht_layer *layer)
+{
+    ht_tensor down = {.dtype = HT_F16, .data = layer->down, .ndim = layer->ndim};
+    memcpy(down.shape, layer->shape, sizeof layer->shape);
+    down.shape[0] = layer->rank;
+    put(w, layer, 0, "low_rank_down", &down);
+    put(w, layer, 0, "low_rank_up",
+        &(ht_tensor){.dtype = HT_F16, .data = layer->up, .ndim = 2, .shape = {layer->shape[0], layer->rank}});
+}
+
 static json_t *entry_of(const ht_layer *layer)
 {
     json_t *e = json_pack("{s:s}", "format", layer->format.name), *shape = json_array();
@@ -459,10 +517,16 @@ ht_status ht_layers_write(ht_arena *arena, const ht_layers *layers, ht_tensor *t
     for (int i = 0; i < layers->n; i++) {
         const ht_layer *layer = &layers->layer[i];
         json_object_set_new(entries, layer->name, entry_of(layer));
+        if (layer->rank)
+            put_branch(&w, layer);
         for (int p = 0; p < layer->parts; p++) {
             put_weight(&w, layer, p);
             if (layer->mode == HT_INPUT_STATIC)
                 put_table(&w, layer, p);
+            if (layer->part[p].smooth)
+                put(&w, layer, p, "pre_quant_scale",
+                    &(ht_tensor){
+                        .dtype = HT_F32, .data = layer->part[p].smooth, .ndim = 1, .shape = {layer->part[p].count}});
         }
     }
     json_t *timesteps = timesteps_of(layers);

@@ -12,7 +12,7 @@ ht_status ht_layers_read(ht_arena *arena, const ht_safetensors *file, ht_layers 
 
 /* The tensors and the text of `_quantization_metadata` that ht_layers_read makes these layers of again.  All in the
  * arena.  tensors: room for HT_LAYER_TENSORS for each layer; n: how many there are. */
-enum { HT_LAYER_TENSORS = 10 };
+enum { HT_LAYER_TENSORS = 14 };
 ht_status ht_layers_write(ht_arena *arena, const ht_layers *layers, ht_tensor *tensors, size_t *n,
                           const char **metadata);
 

@@ -82,10 +82,23 @@ typedef enum ht_scale_method {
 const char *ht_scale_method_name(ht_scale_method method); /* "standard", "minmax", "percentile", "mse", "l2.4" */
 int ht_scale_method_find(const char *name);               /* the ht_scale_method, or -1 */
 
+/* Scales that are alike but for powers of two, so that a kernel can widen FP4 to FP8 by adding to exponents: a float32
+ * for the tensor, then shifts (ZeroQuant-FP, arXiv:2307.09782, section 4). */
+typedef enum ht_scale_powers {
+    HT_POWERS_FREE,
+    HT_POWERS_EACH,   /* every scale is a power of two (its M1) */
+    HT_POWERS_TENSOR, /* every scale is a power of two times that of the tensor (its M2) */
+    HT_SCALE_POWERS
+} ht_scale_powers;
+
+const char *ht_scale_powers_name(ht_scale_powers powers); /* "free", "each", "tensor" */
+int ht_scale_powers_find(const char *name);               /* the ht_scale_powers, or -1 */
+
 typedef struct ht_scale_options {
     ht_scale_method method;
     double percentile;       /* in (0, 100]; 0 means 99.9.  Between two values: linear interpolation, as numpy */
     const float *importance; /* [in], at least 0: of every input, e.g. E[x^2]; NULL: all 1 */
+    ht_scale_powers powers;  /* of float32 scales; others are as their formats have them */
 } ht_scale_options;
 
 /* Scales of all blocks, zero points, tensor_scale.  HT_ERR_ARGUMENT, naming layer and index, for a weight that is NaN,
@@ -98,7 +111,11 @@ typedef struct ht_scale_options {
  *               above, is tried mirrored too: such a scale is negative.  With a zero point both ends shrink together,
  *               as in Q-Diffusion.
  *     E8M0      the standard's, twice and half of it.
- *     E4M3      all codes from 50 % to 150 % of largest / highest, both rounded. */
+ *     E4M3      all codes from 50 % to 150 % of largest / highest, both rounded.
+ *
+ * With powers, each scale then becomes one of the allowed ones near it, by |w - q(w)|^2 unless the method is l2.4; the
+ * tensor's is searched too.  All are so close to the largest that the values fit E4M3 together: format.h's grids have
+ * room for 11 octaves (E3M0) to 15 (E1M2). */
 ht_status ht_format_scales(const ht_format *format, const ht_matrix *matrix, const ht_scale_options *options,
                            ht_quantized *q);
 

@@ -116,12 +116,15 @@ int ht_input_group(const ht_input_table *table, float timestep)
 
 double ht_layer_bits(const ht_layer *layer)
 {
-    double bits = 0, weights = 0;
+    double bits =
+               16.0 * layer->rank * (double)(ht_layer_outputs(layer) + ht_layer_inputs(layer) * ht_layer_taps(layer)),
+           weights = 0;
     for (int p = 0; p < layer->parts; p++) {
         ht_matrix m = ht_layer_matrix(layer, p);
         ht_format_sizes sizes;
         if (ht_format_measure(&layer->format, &m, &sizes))
             return 0;
+        bits += layer->part[p].smooth ? 32 * (double)layer->part[p].count : 0;
         bits += 8 * (double)(sizes.code_bytes + sizes.scale_bytes);
         weights += (double)(m.out * m.in);
     }
@@ -148,6 +151,30 @@ static ht_status check_table(const ht_layer *layer, const ht_input_table *t)
     return HT_OK;
 }
 
+static ht_status check_smooth(const ht_layer *layer, const ht_layer_part *part)
+{
+    for (int64_t i = 0; part->smooth && i < part->count; i++)
+        if (!(part->smooth[i] >= 0x1p-64f && part->smooth[i] <= 0x1p64f))
+            return ht_fail(HT_ERR_FORMAT, "%s: pre_quant_scale %lld is %g; a number from %.3g to %.3g is wanted",
+                           layer->name, (long long)i, (double)part->smooth[i], 0x1p-64, 0x1p64);
+    return HT_OK;
+}
+
+static ht_status check_halves(const ht_layer *layer, const char *what, const uint16_t *x, int64_t n)
+{
+    for (int64_t i = 0; i < n; i++)
+        if (!isfinite(ht_f32_from_f16(x[i])))
+            return ht_fail(HT_ERR_FORMAT, "%s: number %lld of %s is not finite", layer->name, (long long)i, what);
+    return HT_OK;
+}
+
+static ht_status check_branch(const ht_layer *layer)
+{
+    ht_status status =
+        check_halves(layer, "low_rank_down", layer->down, layer->rank * ht_layer_inputs(layer) * ht_layer_taps(layer));
+    return status ? status : check_halves(layer, "low_rank_up", layer->up, layer->rank * ht_layer_outputs(layer));
+}
+
 ht_status ht_layer_check(const ht_layer *layer)
 {
     int64_t at = 0;
@@ -166,7 +193,11 @@ ht_status ht_layer_check(const ht_layer *layer)
         status = ht_format_check(&layer->format, &part->weight, &m);
         if (!status && layer->mode == HT_INPUT_STATIC)
             status = check_table(layer, &part->input);
+        if (!status)
+            status = check_smooth(layer, part);
     }
+    if (!status)
+        status = check_branch(layer);
     if (!status && at != ht_layer_inputs(layer))
         return ht_fail(HT_ERR_FORMAT, "%s: its parts cover %lld of %lld input channels", layer->name, (long long)at,
                        (long long)ht_layer_inputs(layer));

@@ -30,6 +30,8 @@ typedef struct ht_layer_part {
     int64_t begin, count; /* input channels */
     ht_quantized weight;  /* [out][taps * count], input k = tap * count + channel */
     ht_input_table input; /* of HT_INPUT_STATIC */
+    const float *smooth;  /* [count]: what inputs are multiplied by, channel by channel, before they become codes; the
+                             weight was divided by it (SmoothQuant, arXiv:2211.10438).  NULL: they are not */
 } ht_layer_part;
 
 typedef struct ht_layer {
@@ -41,6 +43,9 @@ typedef struct ht_layer {
     ht_input_mode mode;
     int parts; /* 1 or 2 */
     ht_layer_part part[2];
+    int rank; /* of a branch of float16 beside the codes: y = codes' product + up (down x).  0: there is none */
+    const uint16_t *down; /* [rank,in] or [rank,in,k,k], of the smoothed inputs; float16 */
+    const uint16_t *up;   /* [out,rank] */
     double error; /* of the layer's output, squared and relative, measured when it was made; negative: not known */
 } ht_layer;
 

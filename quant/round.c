@@ -50,6 +50,7 @@ static ht_status check_options(const char *layer, ht_round_options *o)
     o->dampening = o->dampening == 0 ? 0.01 : o->dampening;
     o->rate = o->rate == 0 ? 0.05 : o->rate;
     o->weight = o->weight == 0 ? 20 : o->weight;
+    o->keep_scales |= o->powers != HT_POWERS_FREE;
     if ((unsigned)o->method >= HT_ROUNDINGS)
         return ht_fail(HT_ERR_ARGUMENT, "%s: %d is not a way to round", layer, (int)o->method);
     if (o->candidates < 0 || o->candidates > MAX_CANDIDATES)
@@ -87,7 +88,7 @@ static ht_status check_moments(const char *layer, const char *what, size_t n, co
 
 static ht_status find_scales(const ht_round_problem *p, ht_quantized *q)
 {
-    ht_scale_options o = {.method = p->options.scale, .percentile = p->options.percentile};
+    ht_scale_options o = {.method = p->options.scale, .percentile = p->options.percentile, .powers = p->options.powers};
     float *importance = malloc(p->in * sizeof *importance);
     if (!importance)
         return ht_fail(HT_ERR_MEMORY, "%s: out of memory for %zu importances", p->matrix->name, p->in);

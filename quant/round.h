@@ -53,6 +53,7 @@ typedef struct ht_round_options {
     ht_rounding method;
     ht_scale_method scale;    /* the search for scales that comes first; weighed by the diagonal of H */
     double percentile;        /* of HT_SCALE_PERCENTILE */
+    ht_scale_powers powers;   /* not free: scales stay as they were found too */
     bool keep_scales;         /* leave the scales as they were found */
     size_t moments_block;     /* of inputs: H is zero but for blocks of so many on its diagonal, all alike, and one of
                                  them is given; must divide the inputs [all of them] */

@@ -19,7 +19,7 @@ static bool cuda_is_there(void)
 {
     const ht_cuda_module *module;
     ht_cuda_device device;
-    if (ht_cuda_open(&module, &device))
+    if (ht_cuda_open(0, &module, &device))
         return false;
     ht_cuda_close(module);
     return true;

@@ -56,7 +56,7 @@ ht_status ht_coding_open(ht_model *model, ht_direction direction, const ht_sessi
         return HT_ERR_MEMORY;
     }
     *c = (ht_coding){.arena = arena, .batch = o->batch};
-    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
+    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile, .device = o->device};
     ht_status status = check_options(model, o);
     if (!status)
         status = build(c, model, direction, o);

@@ -8,7 +8,7 @@
 #include "graph/denoiser.h"
 #include "halftone.h"
 
-enum { HT_CONDITIONS = 8, HT_DEFAULT_TOKENS = 77 };
+enum { HT_CONDITIONS = 8, HT_DEFAULT_TOKENS = 77, HT_MOST_TOKENS = 1 << 16 };
 
 typedef struct ht_condition {
     const char *name;     /* of the graph's input */

@@ -15,6 +15,7 @@ struct ht_latents {
     ht_session_options options;
     int h, w;
     ht_coding *coding[2]; /* by ht_direction */
+    int compiled[2][2];   /* for so many latents: height, width */
     float *z, *moments;
 };
 
@@ -52,26 +53,43 @@ void ht_latents_close(ht_latents *l)
     ht_arena_free(l->arena);
 }
 
-static ht_status need(ht_latents *l, ht_direction direction)
+static ht_status need(ht_latents *l, ht_direction direction, int h, int w)
 {
     int factor = direction == HT_ENCODE ? l->model->coding.factor : 1;
     ht_session_options o = l->options;
-    o.height = l->h * factor;
-    o.width = l->w * factor;
-    return l->coding[direction] ? HT_OK : ht_coding_open(l->model, direction, &o, &l->coding[direction]);
+    o.height = h * factor;
+    o.width = w * factor;
+    if (l->coding[direction] && l->compiled[direction][0] == h && l->compiled[direction][1] == w)
+        return HT_OK;
+    ht_coding_close(l->coding[direction]); /* before the other takes its memory */
+    l->coding[direction] = NULL;
+    l->compiled[direction][0] = h;
+    l->compiled[direction][1] = w;
+    return ht_coding_open(l->model, direction, &o, &l->coding[direction]);
 }
 
-ht_status ht_latents_decode(ht_latents *l, const float *latents, float *picture)
+ht_latents_size ht_latents_size_of(const ht_latents *l)
 {
     const ht_autoencoder_info *info = &l->model->coding;
-    size_t n = (size_t)l->h * (size_t)l->w * (size_t)info->latent_channels;
-    ht_status status = need(l, HT_DECODE);
+    return (ht_latents_size){l->h, l->w, info->latent_channels, info->out_channels, info->factor};
+}
+
+ht_status ht_latents_decode_part(ht_latents *l, int h, int w, const float *latents, float *picture)
+{
+    const ht_autoencoder_info *info = &l->model->coding;
+    size_t n = (size_t)h * (size_t)w * (size_t)info->latent_channels;
+    ht_status status = need(l, HT_DECODE, h, w);
     if (status)
         return status;
     for (size_t i = 0; i < n; i++)
         l->z[i] = latents[i] / info->scaling_factor + info->shift_factor;
     status = ht_coding_run(l->coding[HT_DECODE], 1, l->z);
     return status ? status : ht_coding_read(l->coding[HT_DECODE], 0, picture);
+}
+
+ht_status ht_latents_decode(ht_latents *l, const float *latents, float *picture)
+{
+    return ht_latents_decode_part(l, l->h, l->w, latents, picture);
 }
 
 /* mean + exp(log variance / 2) noise; the moments of a pixel are its means, then its log variances. */
@@ -89,7 +107,7 @@ ht_status ht_latents_encode(ht_latents *l, const float *picture, const float *no
 {
     const ht_autoencoder_info *info = &l->model->coding;
     size_t pixels = (size_t)l->h * (size_t)l->w, channels = (size_t)info->latent_channels;
-    ht_status status = need(l, HT_ENCODE);
+    ht_status status = need(l, HT_ENCODE, l->h, l->w);
     if (status)
         return status;
     const ht_value *made = ht_coding_output(l->coding[HT_ENCODE], 0);

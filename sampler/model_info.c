@@ -15,6 +15,8 @@ void ht_model_get_layer(const ht_model *model, int i, ht_layer_info *info)
                             .input_mode = ht_input_mode_name(layer->mode),
                             .groups = layer->mode == HT_INPUT_STATIC ? layer->part[0].input.groups : 0,
                             .parts = layer->parts,
+                            .smooth = layer->part[0].smooth != NULL,
+                            .rank = layer->rank,
                             .weights = ht_layer_outputs(layer) * ht_layer_inputs(layer) * ht_layer_taps(layer),
                             .bits = ht_layer_bits(layer),
                             .weight_bits = layer->format.grid.bits,

@@ -34,6 +34,18 @@ typedef struct drawing {
     char message[1024];
 } drawing;
 
+/* Pictures have noise of their own, not of their place among those of their prompt. */
+static bool all_apart(const drawing *d)
+{
+    return d->o->own_noise || d->o->sample.rng != HT_RNG_PHILOX;
+}
+
+/* Of the first of those that go together. */
+static int64_t first_index(const drawing *d)
+{
+    return d->o->own_noise ? d->first + d->base : d->first;
+}
+
 /* ---- handing on ---- */
 
 static int hand_on(void *user, int64_t index, const float *latents)
@@ -41,13 +53,13 @@ static int hand_on(void *user, int64_t index, const float *latents)
     drawing *d = user;
     ht_pipeline *p = d->p;
     const ht_sample_options *o = &d->o->sample;
-    int64_t k = index - d->first + d->base;
+    int64_t k = index - first_index(d) + d->base;
     size_t size = (size_t)p->h * (size_t)p->w * (size_t)p->factor * (size_t)p->factor * (size_t)p->channels;
     float *picture = d->images ? d->images + (size_t)k * size : d->picture;
     if (!p->autoencoder)
         memcpy(picture, latents, size * sizeof *picture);
     else
-        d->failed = ht_latents_decode(p->latents, latents, picture);
+        d->failed = ht_latents_decode_tiled(p->latents, d->o->tile, latents, picture);
     if (d->failed) {
         snprintf(d->message, sizeof d->message, "%s", ht_error_message());
         return 1;
@@ -227,11 +239,11 @@ static ht_status sample(drawing *d)
 {
     const ht_draw_options *o = d->o;
     ht_sample_options s = o->sample;
-    ht_start start = {.first = d->first, .n = d->together, .arena = d->arena};
+    ht_start start = {.first = first_index(d), .n = d->together, .arena = d->arena};
     ht_sample_extras extras = {.steps_twice = d->guided && !d->texts, /* as diffusers draws for classes */
                                .glance = o->preview ? show : NULL,
                                .glance_user = d,
-                               .one_draw = s.rng != HT_RNG_PHILOX};
+                               .one_draw = all_apart(d)};
     bool has_cond = d->cond.class_labels || d->cond.encoder_hidden_states || d->cond.class_embeddings;
     ht_status status = HT_OK;
     s.cond = has_cond ? &d->cond : NULL;
@@ -259,7 +271,7 @@ static ht_status sample(drawing *d)
     extras.shallow = d->p->shallow;
     extras.interval = o->cache_interval;
     if (!status)
-        status = ht_sample_with(d->p->session, &s, &extras, d->first, d->together, NULL);
+        status = ht_sample_with(d->p->session, &s, &extras, first_index(d), d->together, NULL);
     return d->failed ? ht_fail(d->failed, "%s", d->message) : status;
 }
 
@@ -360,6 +372,8 @@ static ht_status check(const drawing *d)
     if (o->cache_interval < 0 || o->cache_branch < 0)
         return ht_fail(HT_ERR_ARGUMENT, "a cache of interval %d at branch %d: wanted 0 and more", o->cache_interval,
                        o->cache_branch);
+    if (d->p->autoencoder && (o->tile < 0 || o->tile % (4 * d->p->factor)))
+        return ht_fail(HT_ERR_ARGUMENT, "tiles of %d pixels: wanted a multiple of %d", o->tile, 4 * d->p->factor);
     if (!d->images && !o->sample.deliver && d->n)
         return ht_fail(HT_ERR_ARGUMENT, "images go nowhere: give an array for them, or a function to deliver them to");
     return ht_start_check(d->p, o);

@@ -2,7 +2,10 @@
  * them: [n,c,h,w].
  *
  * A tensor that nothing asks for is passed over, so that files with recorded outputs beside the inputs can be used, but
- * not one that would change the result of a model that takes it. */
+ * not one that would change the result of a model that takes it.  Of a calibration file (docs/format.md), which has
+ * the conditions of a prompt once for all its samples, each sample gets its own. */
+#include <math.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "sampler/conditions.h"
@@ -122,12 +125,59 @@ static bool takes_labels(const ht_denoiser_info *info)
     return info->num_classes || info->class_timestep;
 }
 
+/* Row context[i] of `contexts.NAME` for image i, as a tensor of the images. */
+static ht_status read_contexts(const request *r, const ht_tensor *rows, ht_tensor *tensor, float **values)
+{
+    const char *name = rows->name;
+    const ht_tensor *context;
+    float *numbers, *from;
+    ht_status status = ht_read_tensor(&r->in, "context", &context, &numbers);
+    if (!status)
+        status = ht_read_tensor(&r->in, name, &rows, &from);
+    if (status)
+        return status;
+    *tensor = *rows;
+    tensor->shape[0] = r->sample.n;
+    size_t width = rows->ndim && rows->shape[0] > 0 ? rows->count / (size_t)rows->shape[0] : 0;
+    if (!width || context->count != (size_t)r->sample.n || !ht_mul_size(context->count, width, &tensor->count))
+        return ht_fail(HT_ERR_SHAPE, "%s: context and %s are not a number and a row for each of %lld images",
+                       r->in.path, name, (long long)r->sample.n);
+    if (!(*values = ht_alloc_array(r->in.arena, tensor->count, sizeof **values)))
+        return HT_ERR_MEMORY;
+    for (size_t i = 0; i < context->count; i++) {
+        if (!(numbers[i] >= 0 && numbers[i] < (float)rows->shape[0]) || numbers[i] != floorf(numbers[i]))
+            return ht_fail(HT_ERR_FORMAT, "%s: context has a number that is no row of %s", r->in.path, name);
+        memcpy(*values + i * width, from + (size_t)numbers[i] * width, width * sizeof **values);
+    }
+    return HT_OK;
+}
+
+/* What a calibration file has instead of a tensor of the images; NULL: nothing, or the tensor is there. */
+static const ht_tensor *find_contexts(const request *r, const char *argument, const char *context)
+{
+    char name[96];
+    snprintf(name, sizeof name, "contexts.%s", context);
+    return ht_safetensors_find(r->in.tensors, argument) ? NULL : ht_safetensors_find(r->in.tensors, name);
+}
+
+static ht_status read_of_images(const request *r, const char *argument, const char *context, ht_tensor *tensor,
+                                float **values)
+{
+    const ht_tensor *t, *rows = find_contexts(r, argument, context);
+    if (rows)
+        return read_contexts(r, rows, tensor, values);
+    ht_status status = ht_read_tensor(&r->in, argument, &t, values);
+    if (!status)
+        *tensor = *t;
+    return status;
+}
+
 static ht_status read_labels(request *r)
 {
-    const ht_tensor *t;
+    ht_tensor t;
     float *values;
-    ht_status status = ht_read_tensor(&r->in, name_in(r, label_names), &t, &values);
-    if (!status && t->count != (size_t)r->sample.n)
+    ht_status status = read_of_images(r, name_in(r, label_names), label_names[0], &t, &values);
+    if (!status && t.count != (size_t)r->sample.n)
         status = ht_fail(HT_ERR_SHAPE, "%s: class_labels must have one number for each of %lld images", r->in.path,
                          (long long)r->sample.n);
     if (!status)
@@ -139,30 +189,30 @@ static ht_status read_labels(request *r)
 static bool is_of_tokens(const request *r, const ht_tensor *t, int width)
 {
     bool dims = t->ndim == 3 ? t->shape[2] == width : t->ndim == 2 && width == 1;
-    return dims && t->shape[0] == r->sample.n && t->shape[1] >= 1 && t->shape[1] <= 65536 &&
+    return dims && t->shape[0] == r->sample.n && t->shape[1] >= 1 && t->shape[1] <= HT_MOST_TOKENS &&
            (!r->tokens || t->shape[1] == r->tokens);
 }
 
 /* A vector for each image, or for each token of each. */
 static ht_status read_condition(request *r, const ht_condition *c, int width)
 {
-    const ht_tensor *t;
+    ht_tensor t;
     float *values;
-    if (c->optional && !ht_safetensors_find(r->in.tensors, c->argument))
+    if (c->optional && !ht_safetensors_find(r->in.tensors, c->argument) && !find_contexts(r, c->argument, c->name))
         return HT_OK;
-    ht_status status = ht_read_tensor(&r->in, c->argument, &t, &values);
+    ht_status status = read_of_images(r, c->argument, c->name, &t, &values);
     if (status)
         return status;
-    if (c->per_token && !is_of_tokens(r, t, width))
+    if (c->per_token && !is_of_tokens(r, &t, width))
         return width > 1 ? ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens,%d]", r->in.path, c->argument,
                                    (long long)r->sample.n, width)
                          : ht_fail(HT_ERR_SHAPE, "%s: %s must be [%lld,tokens], as many as of encoder_hidden_states",
                                    r->in.path, c->argument, (long long)r->sample.n);
-    if (!c->per_token && t->count != (size_t)(r->sample.n * width))
+    if (!c->per_token && t.count != (size_t)(r->sample.n * width))
         return ht_fail(HT_ERR_SHAPE, "%s: %s must have %d numbers for each of %lld images", r->in.path, c->argument,
                        width, (long long)r->sample.n);
     if (c->per_token)
-        r->tokens = (int)t->shape[1];
+        r->tokens = (int)t.shape[1];
     ht_condition_set_rows(c, &r->cond, values);
     return HT_OK;
 }

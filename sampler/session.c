@@ -29,8 +29,8 @@ static ht_status check_options(ht_session *s, const ht_session_options *o)
     if (!status && (s->batch < 1 || s->batch > 65536))
         status = ht_fail(HT_ERR_ARGUMENT, "batch %d is out of range; wanted 1 to 65536", o->batch);
     s->tokens = o->tokens ? o->tokens : HT_DEFAULT_TOKENS;
-    if (!status && (s->tokens < 1 || s->tokens > 65536))
-        status = ht_fail(HT_ERR_ARGUMENT, "tokens %d is out of range; wanted 1 to 65536", o->tokens);
+    if (!status && (s->tokens < 1 || s->tokens > HT_MOST_TOKENS))
+        status = ht_fail(HT_ERR_ARGUMENT, "tokens %d is out of range; wanted 1 to %d", o->tokens, HT_MOST_TOKENS);
     if (!status && (o->threads < 0 || o->threads > 1024))
         status = ht_fail(HT_ERR_ARGUMENT, "threads %d is out of range; wanted 0 (all) to 1024", o->threads);
     if (!status)
@@ -108,7 +108,7 @@ ht_status ht_session_open_with(ht_model *model, const ht_session_options *option
         return status;
     }
     *s = (ht_session){.arena = arena, .model = model};
-    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile};
+    ht_backend_options backend = {.threads = o->threads, .isa = o->isa, .profile = o->profile, .device = o->device};
     status = ht_find_half(o->dtype, &backend.half);
     if (!status)
         status = check_options(s, o);

@@ -129,8 +129,9 @@ ht_status ht_t5_text_encode(const ht_t5_text *t, const ht_session_options *sessi
     const ht_session_options *s = session ? session : &none;
     const ht_backend *backend;
     ht_t5_encoder *encoder = NULL;
-    const ht_t5_encoder_options o = {
-        .batch = n < MOST ? (int)n : MOST, .tokens = length, .backend = {.threads = s->threads, .isa = s->isa}};
+    const ht_t5_encoder_options o = {.batch = n < MOST ? (int)n : MOST,
+                                     .tokens = length,
+                                     .backend = {.threads = s->threads, .isa = s->isa, .device = s->device}};
     ht_status status = ht_find_backend(s->backend, &backend);
     if (!status)
         status = ht_t5_encoder_open(t->model, backend, &o, &encoder);

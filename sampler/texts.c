@@ -9,6 +9,7 @@
 
 #include "core/json.h"
 #include "sampler/backends.h"
+#include "sampler/conditions.h"
 #include "sampler/session_private.h"
 #include "sampler/text_t5.h"
 #include "text/clip.h"
@@ -237,6 +238,9 @@ ht_status ht_text_read(const ht_texts *t, const char *const text[HT_TEXT_ENCODER
         if (!status && read.prompt[i].chunks > read.chunks)
             read.chunks = read.prompt[i].chunks;
     }
+    if (!status && read.chunks > HT_MOST_TOKENS / ht_texts_length(t)) /* before the encoders have run for minutes */
+        status = ht_fail(HT_ERR_ARGUMENT, "the prompt fills %lld rows of %d tokens, at most %d are read",
+                         (long long)read.chunks, ht_texts_length(t), HT_MOST_TOKENS / ht_texts_length(t));
     if (status)
         ht_text_free(&read);
     else
@@ -276,7 +280,7 @@ static ht_status run_encoder(const ht_texts *t, int i, const ht_text_encoding *h
     ht_clip_encoder_options o = {.batch = rows < MOST ? (int)rows : MOST,
                                  .tokens = ht_texts_length(t),
                                  .wanted = 1u << hidden_of(t, how),
-                                 .backend = {.threads = s->threads, .isa = s->isa}};
+                                 .backend = {.threads = s->threads, .isa = s->isa, .device = s->device}};
     out[hidden_of(t, how)] = e->hidden;
     if (e->pooled) {
         o.wanted |= 1u << HT_CLIP_TEXT_EMBEDS;

@@ -47,6 +47,31 @@ static inline ht_input_table table_of(int groups, bool asymmetric)
     return t;
 }
 
+/* Factors for the inputs of every part. */
+static inline void smooth_layer(ht_layer *layer)
+{
+    for (int p = 0; p < layer->parts; p++) {
+        float *factors = ht_alloc_array(arena, (size_t)layer->part[p].count, sizeof *factors);
+        assert_non_null(factors);
+        for (int64_t i = 0; i < layer->part[p].count; i++)
+            factors[i] = 0.01f + (float)(ht_mt19937_u32(&rng) % 1000) * 1e-2f;
+        layer->part[p].smooth = factors;
+    }
+}
+
+/* A branch of rank 3. */
+static inline void branch_layer(ht_layer *layer)
+{
+    size_t up = 3 * (size_t)layer->shape[0], down = 3 * (size_t)(ht_layer_inputs(layer) * ht_layer_taps(layer));
+    uint16_t *x = ht_alloc_array(arena, up + down, sizeof *x);
+    assert_non_null(x);
+    for (size_t i = 0; i < up + down; i++)
+        x[i] = ht_f16_from_f32((float)(ht_mt19937_u32(&rng) % 1000) * 1e-3f);
+    layer->rank = 3;
+    layer->up = x;
+    layer->down = x + up;
+}
+
 static inline ht_layer make_layer(const request *r)
 {
     ht_layer layer = {.name = r->name, .ndim = r->kernel ? 4 : 2, .parts = r->parts, .mode = r->mode, .error = 0.25};

@@ -68,7 +68,8 @@ static void a_picture_has_its_prompt_in_the_words_of_a1111(void **state)
                          "dpm++", "--sigmas", "karras", "--guidance", "5", "--clip-skip", "2", SMALL, "-o", picture));
     const char *text = parameters_of(picture);
     assert_int_equal(strncmp(text, "a (cat:1.2), \"quoted\"\nNegative prompt: two dogs\nSteps: 2, ", 58), 0);
-    assert_says(text, "Steps: 2, Sampler: DPM++ 2M, Schedule type: karras, CFG scale: 5, Seed: 0, Size: 16x16, Images: 1");
+    assert_says(text,
+                "Steps: 2, Sampler: DPM++ 2M, Schedule type: karras, CFG scale: 5, Seed: 0, Size: 16x16, Images: 1");
     assert_says(text, "Clip skip: 2");
     assert_says(text, "Model: sd1, Version: halftone ");
 }
@@ -157,6 +158,9 @@ static void a_prompt_of_a_megabyte_is_read_and_one_of_five_is_not(void **state)
     write_bytes(list, text, 1 << 20);
     assert_worked(s, run(s, "sample", MODEL, "--prompts", list, "--plain-prompts", SMALL, "-o", picture));
     assert_true(exists(picture));
+    assert_refused(s, run(s, "sample", MODEL, "--prompts", list, SMALL, "-o", in_scratch(s, "none.png")), 1);
+    assert_says(s->err, "list.txt:1: the prompt fills 10"); /* said at once, not when all rows are encoded */
+    assert_says(s->err, "rows of 77 tokens, at most 851 are read");
     write_bytes(list, text, size);
     assert_refused(s, run(s, "sample", MODEL, "--prompts", list, SMALL, "-o", in_scratch(s, "none.png")), 1);
     assert_says(s->err, "at most 4194304");

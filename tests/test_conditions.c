@@ -162,6 +162,48 @@ static void what_was_written_is_read(void **state)
     }
 }
 
+/* The model's output on all samples of a calibration, [samples,h,w,c]. */
+static const float *outputs_of(ht_model *m, const ht_calibration *c)
+{
+    ht_session *s;
+    int n = (int)c->samples, at = 0;
+    size_t size = (size_t)c->height * (size_t)c->width * (size_t)c->channels;
+    float *room = ht_alloc_array(arena, ht_contexts_room(&c->contexts, n), sizeof *room),
+          *out = ht_alloc_array(arena, (size_t)n * size, sizeof *out), *t = ht_alloc_array(arena, (size_t)n, sizeof *t);
+    for (int g = 0; g < c->groups; g++)
+        for (int k = 0; k < c->counts[g]; k++)
+            t[at++] = c->timesteps[g];
+    assert_ok(ht_session_open(m, &(ht_session_options){.batch = 3, .tokens = c->contexts.tokens, .threads = 1}, &s));
+    ht_cond cond = ht_calibration_cond(c, 0, n, room);
+    assert_ok(ht_predict(s, n, c->sample, t, &cond, out));
+    ht_session_close(s);
+    return out;
+}
+
+/* A calibration file is one that halftone predict reads: every sample with the conditions of its prompt. */
+static void a_calibration_can_be_predicted(void **state)
+{
+    (void)state;
+    for (int i = 0; i < UNETS_N; i++) {
+        ht_calibration c;
+        ht_safetensors *file;
+        ht_model *m = open_unet(unets[i]);
+        ht_calibrate_options o = few;
+        o.conditions = write_conditions(ht_sprintf(arena, "unet/%s", unets[i]), true);
+        assert_ok(ht_calibration_make(arena, m, &o, &c));
+        assert_ok(ht_calibration_write(&c, in_root("calib")));
+        assert_ok(ht_predict_file(m, &(ht_session_options){.threads = 1, .batch = 3}, in_root("calib"),
+                                  in_root("predicted"), NULL, NULL));
+        assert_ok(ht_safetensors_open(in_root("predicted"), &file));
+        const float *found = ht_safetensors_find(file, "sample")->data, *wanted = outputs_of(m, &c);
+        size_t channels = (size_t)c.channels, pixels = (size_t)c.height * (size_t)c.width, size = pixels * channels;
+        for (size_t k = 0; k < (size_t)c.samples * size; k++)
+            assert_true(found[k] == wanted[k / size * size + k % pixels * channels + k % size / pixels]);
+        ht_safetensors_close(file);
+        ht_model_close(m);
+    }
+}
+
 /* ---- files that are not right ---- */
 
 /* The calibration of sd1 with one tensor changed. */
@@ -240,6 +282,7 @@ static void damaged_contexts_are_refused(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         write_changed(path, cases[i].tensor, cases[i].change);
         assert_refused(ht_calibration_read(arena, m, in_root("changed"), &c), HT_ERR_FORMAT, cases[i].words);
+        assert_true(ht_predict_file(m, NULL, in_root("changed"), in_root("predicted"), NULL, NULL) != HT_OK);
     }
     ht_model_close(m);
 }
@@ -568,6 +611,7 @@ int main(void)
         CASE(trajectories_are_guided),
         CASE(the_same_settings_give_the_same_bytes_at_any_batch),
         CASE(what_was_written_is_read),
+        CASE(a_calibration_can_be_predicted),
         CASE(damaged_contexts_are_refused),
         CASE(what_a_model_lacks_is_said),
         CASE(lines_of_a_file_are_prompts),

@@ -6,6 +6,8 @@
 static void make_four(ht_layer layers[4])
 {
     layers[0] = make_layer(&(request){"split", "int4", "uint8", HT_INPUT_STATIC, 2, 3, 3, {16, 8}});
+    smooth_layer(&layers[0]);
+    branch_layer(&layers[0]);
     layers[1] = make_layer(&(request){"plain", "int8", "uint8", HT_INPUT_STATIC, 1, 3, 1, {8, 0}});
     layers[2] = make_layer(&(request){"nv", "nvfp4", NULL, HT_INPUT_FLOAT, 1, 0, 0, {32, 0}});
     layers[3] = make_layer(&(request){"fp", "fp8_e4m3", "fp8_e4m3", HT_INPUT_DYNAMIC, 1, 0, 0, {32, 0}});
@@ -143,6 +145,22 @@ static const struct {
     {"plain", "plain.input_zero_point", VALUE, 256, "a whole number of 0 to 255"},
     {"plain", "plain.input_zero_point", VALUE, 0.5, "a whole number of 0 to 255"},
     {"plain", "plain.input_zero_point", VALUE, NAN, "a whole number of 0 to 255"},
+    {"split", "split.low_rank_down", DROP, 0, "low_rank_down: is missing"},
+    {"split", "split.low_rank_up", DROP, 0, "low_rank_up: is missing"},
+    {"split", "split.low_rank_down", DTYPE, HT_BF16, "wants float16 [rank,in]"},
+    {"split", "split.low_rank_up", DTYPE, HT_F32, "wants float16 [out,rank]"},
+    {"split", "split.low_rank_down", RESHAPE, 0, "wants float16 [rank,in]"},
+    {"split", "split.low_rank_up", RESHAPE, 0, "wants float16 [out,rank]"},
+    {"split", "split.low_rank_down", SHORTEN, 0, "wants float16 [out,rank]"},
+    {"split", "split.low_rank_up", SHORTEN, 0, "wants float16 [out,rank]"},
+    {"split", "split.low_rank_down", VALUE, NAN, "of low_rank_down is not finite"},
+    {"split", "split.low_rank_up", VALUE, INFINITY, "of low_rank_up is not finite"},
+    {"split", "split.pre_quant_scale", DTYPE, HT_I32, "a float for each input channel"},
+    {"split", "split.pre_quant_scale.1", SHORTEN, 0, "a float for each input channel"},
+    {"split", "split.pre_quant_scale", VALUE, 0, "pre_quant_scale 0 is 0"},
+    {"split", "split.pre_quant_scale", VALUE, -1, "pre_quant_scale 0 is -1"},
+    {"split", "split.pre_quant_scale.1", VALUE, NAN, "pre_quant_scale 0 is"},
+    {"split", "split.pre_quant_scale.1", VALUE, INFINITY, "pre_quant_scale 0 is"},
 };
 
 static void every_damage_to_a_tensor_is_refused_by_name(void **state)

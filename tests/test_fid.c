@@ -157,6 +157,68 @@ static void a_model_is_the_folder_of_its_images(void **state)
     json_decref(o);
 }
 
+#define PROMPTED "tests/goldens/pipeline/sd1"
+#define CLASSES  "tests/goldens/pipeline/dit"
+
+/* Image i is drawn from prompt i % 2 and its own noise; the second prompt has two rows of tokens. */
+static void a_model_of_prompts_takes_them_in_turn(void **state)
+{
+    scratch *s = *state;
+    char words[1024] = "", text[1200], first[4], picture[32];
+    const char *list = in_scratch(s, "list.txt");
+    for (int i = 0; i < 90; i++)
+        strcat(words, "a cat ");
+    const char *const prompts[] = {"a dog", words};
+    FILE *f = fopen(list, "w");
+    assert_non_null(f);
+    snprintf(text, sizeof text, "%s\n%s\n", prompts[0], prompts[1]);
+    assert_true(fputs(text, f) >= 0 && !fclose(f));
+    assert_int_equal(mkdir(in_scratch(s, "drawn"), 0777), 0);
+    for (int i = 0; i < 5; i++) {
+        snprintf(first, sizeof first, "%d", i);
+        snprintf(picture, sizeof picture, "drawn/%d.png", i);
+        assert_worked(s, run(s, "sample", PROMPTED, "-p", prompts[i % 2], "-n", "1", "--first", first, "--steps", "2",
+                             "--guidance", "3", "--negative", "fog", "-q", "-o", in_scratch(s, picture)));
+    }
+    assert_worked(s, run(s, "fid", in_scratch(s, "drawn"), PROMPTED, "-n", "5", "--steps", "2", "--guidance", "3",
+                         "--negative", "fog", "--prompts", list, "--metrics", "psnr,ssim", "--json", "-q"));
+    json_t *o = parse_output(s);
+    assert_true(json_is_null(json_object_get(json_object_get(o, "metrics"), "psnr"))); /* pair by pair the same */
+    assert_int_equal(count_of(o, 1), 5);
+    json_decref(o);
+}
+
+static void a_model_of_latents_and_classes_is_the_folder_of_its_images(void **state)
+{
+    scratch *s = *state;
+    const char *drawn = in_scratch(s, "drawn/");
+    assert_worked(s, run(s, "sample", CLASSES, "-n", "3", "--steps", "2", "--class", "1,2", "-q", "-o", drawn));
+    assert_worked(s, run(s, "fid", drawn, CLASSES, "-n", "3", "--steps", "2", "--class", "1,2", "--metrics", "psnr",
+                         "--json", "-q"));
+    json_t *o = parse_output(s);
+    assert_true(json_is_null(json_object_get(json_object_get(o, "metrics"), "psnr")));
+    json_decref(o);
+}
+
+static void models_and_prompts_must_go_together(void **state)
+{
+    scratch *s = *state;
+    const char *list = in_scratch(s, "list.txt");
+    assert_refused(s, run(s, "fid", PROMPTED, PROMPTED, "--metrics", "psnr"), 1);
+    assert_contains(s->err, "sd1: needs prompts; see --prompts");
+    FILE *f = fopen(list, "w");
+    assert_non_null(f);
+    assert_true(fputs("a dog\n\n(a cat:1.2.3)\n", f) >= 0 && !fclose(f));
+    assert_refused(s, run(s, "fid", PROMPTED, PROMPTED, "--metrics", "psnr", "--prompts", list), 1);
+    assert_contains(s->err, "list.txt:3: ");
+    assert_refused(s, run(s, "fid", MODEL, MODEL, "--metrics", "psnr", "--prompts", list), 1);
+    assert_contains(s->err, "ddpm: takes no prompt; leave --prompts out");
+    assert_refused(s, run(s, "fid", MODEL, MODEL, "--metrics", "psnr", "--prompts", in_scratch(s, "none")), 1);
+    assert_contains(s->err, "none: No such file");
+    assert_refused(s, run(s, "fid", "tests/goldens/pipeline/sd1-inpaint", MODEL, "--metrics", "psnr"), 1);
+    assert_contains(s->err, "sd1-inpaint: an inpainting model needs a picture and a mask");
+}
+
 /* ---- odd inputs ---- */
 
 static void one_image_has_no_covariance(void **state)
@@ -397,6 +459,9 @@ int main(void)
         CASE(a_zip_is_its_folder_with_any_threads),
         CASE(saved_statistics_stand_for_the_set),
         CASE(a_model_is_the_folder_of_its_images),
+        CASE(a_model_of_prompts_takes_them_in_turn),
+        CASE(a_model_of_latents_and_classes_is_the_folder_of_its_images),
+        CASE(models_and_prompts_must_go_together),
         CASE(one_image_has_no_covariance),
         CASE(few_images_are_warned_of),
         CASE(an_empty_folder_is_refused),

@@ -293,6 +293,13 @@ static void scene_multiply(scene *s)
     ht_output_value(s->graph, ht_multiply(s->graph, x, INPUT(s, "x2", s->batch, tokens, c)), "y");
 }
 
+static void scene_smooth(scene *s)
+{
+    int64_t c = draw_channels();
+    describe(s, "channels %lld", (long long)c);
+    ht_output_value(s->graph, ht_smooth(s->graph, INPUT(s, "x", s->batch, draw(1, 20), c), WEIGHT(s, c)), "y");
+}
+
 static void scene_unpatchify(scene *s)
 {
     int64_t k = draw(1, 4), c = draw(1, 9);
@@ -449,6 +456,7 @@ static const struct {
     {HT_OP_gelu_tanh, scene_gelu_tanh},
     {HT_OP_multiply, scene_multiply},
     {HT_OP_unpatchify, scene_unpatchify},
+    {HT_OP_smooth, scene_smooth},
     {HT_OP_max_pool, scene_max_pool},
     {HT_OP_mean_pool, scene_mean_pool},
     {HT_OP_conv2d_by, scene_by},
@@ -548,8 +556,8 @@ static void decoders_operations_do_not_depend_on_threads(void **state)
 static void diffusion_transformers_operations_equal_scalar(void **state)
 {
     (void)state;
-    static const ht_op_kind kinds[] = {HT_OP_modulate,  HT_OP_gate,     HT_OP_rms_norm,
-                                       HT_OP_gelu_tanh, HT_OP_multiply, HT_OP_unpatchify};
+    static const ht_op_kind kinds[] = {HT_OP_modulate, HT_OP_gate,       HT_OP_rms_norm, HT_OP_gelu_tanh,
+                                       HT_OP_multiply, HT_OP_unpatchify, HT_OP_smooth};
     for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
         check(kinds[i]);
 }

@@ -32,6 +32,12 @@ static void assert_same_layer(const ht_layer *a, const ht_layer *b)
     assert_true(a->error == b->error);
     if (b->mode != HT_INPUT_FLOAT)
         assert_string_equal(a->input.name, b->input.name);
+    assert_int_equal(a->rank, b->rank);
+    if (b->rank) {
+        size_t rank = (size_t)b->rank, out = (size_t)b->shape[0], in = (size_t)(ht_layer_inputs(b) * ht_layer_taps(b));
+        assert_memory_equal(a->up, b->up, 2 * rank * out);
+        assert_memory_equal(a->down, b->down, 2 * rank * in);
+    }
     for (int p = 0; p < b->parts; p++) {
         const ht_layer_part *x = &a->part[p], *y = &b->part[p];
         ht_matrix m = ht_layer_matrix(b, p);
@@ -41,6 +47,9 @@ static void assert_same_layer(const ht_layer *a, const ht_layer *b)
         assert_memory_equal(x->weight.codes, y->weight.codes, sizes.code_bytes);
         assert_memory_equal(x->weight.scales, y->weight.scales, sizes.scale_bytes);
         assert_true(x->weight.tensor_scale == y->weight.tensor_scale);
+        assert_int_equal(!x->smooth, !y->smooth);
+        if (y->smooth)
+            assert_memory_equal(x->smooth, y->smooth, (size_t)y->count * sizeof *y->smooth);
         if (b->mode == HT_INPUT_STATIC)
             assert_same_table(b->name, &x->input, &y->input);
     }
@@ -89,6 +98,10 @@ static int layers_of_every_kind(const ht_format *format, ht_layer layers[WAYS])
                      .groups = ways[i].groups,
                      .channels = {128, 256}};
         layers[i] = make_layer(&r);
+        if (i % 2)
+            smooth_layer(&layers[i]);
+        if (i % 3 == 0)
+            branch_layer(&layers[i]);
     }
     return WAYS;
 }
@@ -196,6 +209,11 @@ static void bits_count_codes_and_scales(void **state)
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         ht_layer layer = make_layer(&(request){"x", cases[i].format, NULL, HT_INPUT_FLOAT, 1, 0, 0, {128, 0}});
         assert_true(fabs(ht_layer_bits(&layer) - cases[i].bits) < 1e-9);
+        branch_layer(&layer);
+        double more = 16. * 3 * (OUT + 128) / (OUT * 128);
+        assert_true(fabs(ht_layer_bits(&layer) - cases[i].bits - more) < 1e-9);
+        smooth_layer(&layer);
+        assert_true(fabs(ht_layer_bits(&layer) - cases[i].bits - more - 32. / OUT) < 1e-9);
     }
 }
 

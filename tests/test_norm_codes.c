@@ -1,6 +1,6 @@
 /* The operations that write codes as they make their values (group norm with and without SiLU, layer norm, the gated
- * GELU): the codes of every kernel are those of the scalar one, byte for byte, over drawn shapes, and those of the
- * scalar one are the codes of its floats. */
+ * GELU, smoothing): the codes of every kernel are those of the scalar one, byte for byte, over drawn shapes, and those
+ * of the scalar one are the codes of its floats. */
 #include "cpu/reference.h"
 #include "graph/weights.h"
 #include "tests/kernels.h"
@@ -30,6 +30,11 @@ static ht_value *layer_norm(scene *s, int64_t c)
 static ht_value *geglu(scene *s, int64_t c)
 {
     return ht_geglu(s->graph, input(s, "x", 3, (int64_t[]){s->batch, draw(1, 20), 2 * c}));
+}
+
+static ht_value *smooth(scene *s, int64_t c)
+{
+    return ht_smooth(s->graph, input(s, "x", 3, (int64_t[]){s->batch, draw(1, 20), c}), weight_of(s, "f", 1, &c));
 }
 
 /* A layer that reads y as codes of one scale, and makes what the graph is for. */
@@ -158,12 +163,19 @@ static void gates_make_the_codes_of_their_floats(void **state)
     check(HT_OP_geglu, geglu);
 }
 
+static void smoothing_makes_the_codes_of_its_floats(void **state)
+{
+    (void)state;
+    check(HT_OP_smooth, smooth);
+}
+
 int main(int argc, char **argv)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(group_norms_make_the_codes_of_their_floats),
         cmocka_unit_test(layer_norms_make_the_codes_of_their_floats),
         cmocka_unit_test(gates_make_the_codes_of_their_floats),
+        cmocka_unit_test(smoothing_makes_the_codes_of_its_floats),
     };
     read_seed(argc, argv, 13);
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -166,7 +166,8 @@ static void files_that_are_no_archives_are_refused(void **state)
 
 static void moments_that_do_not_fit_are_refused(void **state)
 {
-    static const double nan_pair[] = {1, NAN}, pair[] = {1, 2}, square[] = {2, 1, 1, 3}, skew[] = {2, 1, -1, 3};
+    static const double nan_pair[] = {1, NAN}, pair[] = {1, 2}, square[] = {2, 1, 1, 3}, skew[] = {2, 1, -1, 3},
+                        negative[] = {2, 1, 1, -3};
     static const char vector[] = "{'descr': '<f8', 'fortran_order': False, 'shape': (2,), }";
     static const char matrix[] = "{'descr': '<f8', 'fortran_order': False, 'shape': (2, 2), }";
     static const member good[] = {{"mu.npy", vector, pair, sizeof pair, 1},
@@ -180,6 +181,7 @@ static void moments_that_do_not_fit_are_refused(void **state)
         {good[0], {"sigma.npy", vector, pair, sizeof pair, 1}, HT_ERR_SHAPE, "sigma must be [2,2]"},
         {{"mu.npy", vector, nan_pair, sizeof nan_pair, 1}, good[1], HT_ERR_FORMAT, "mu[1] (of 2) is not finite"},
         {good[0], {"sigma.npy", matrix, skew, sizeof skew, 1}, HT_ERR_FORMAT, "no covariance"},
+        {good[0], {"sigma.npy", matrix, negative, sizeof negative, 1}, HT_ERR_FORMAT, "the variance [1,1] is -3"},
         {good[0], {"s.npy", matrix, square, sizeof square, 1}, HT_ERR_FORMAT, "has no array sigma"},
     };
     ht_moments m;

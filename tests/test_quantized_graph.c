@@ -157,8 +157,17 @@ static const char *line_of(const char *text, const char *words)
     return line;
 }
 
-/* norm -> q, k, v -> attention, all three with the same table of inputs. */
-static const char *attention_graph(const way *w, bool fuse)
+/* Factors of smoothing: 1 to 4 of turns; NULL if there are none. */
+static const float *factors_of(int64_t n, int first)
+{
+    float *f = first < 0 ? NULL : ht_alloc_array(arena, (size_t)n, sizeof *f);
+    for (int64_t i = 0; f && i < n; i++)
+        f[i] = 1 + (float)((first + i) % 4);
+    return f;
+}
+
+/* norm -> q, k, v -> attention, all three with the same table of inputs.  smooth: see factors_of; of v the last. */
+static const char *smooth_attention_graph(const way *w, bool fuse, int smooth, int smooth_v)
 {
     static const char *const names[] = {"q.weight", "k.weight", "v.weight"};
     ht_linear_weights qkv[3];
@@ -173,6 +182,7 @@ static const char *attention_graph(const way *w, bool fuse)
     for (int i = 0; i < 3; i++) {
         qkv[i] = linear(names[i], C, C);
         layers[i] = quantized(qkv[i].weight, w, 0);
+        layers[i].part[0].smooth = factors_of(C, i == 2 ? smooth_v : smooth);
         heads[i] = ht_linear(g, tokens, &qkv[i]);
     }
     ht_output_value(g, ht_attention(g, heads[0], heads[1], heads[2], 2, 0.25f), "out");
@@ -180,6 +190,74 @@ static const char *attention_graph(const way *w, bool fuse)
     assert_non_null(all);
     *all = (ht_layers){layers, 3};
     return print(g, all, fuse);
+}
+
+static const char *attention_graph(const way *w, bool fuse)
+{
+    return smooth_attention_graph(w, fuse, -1, -1);
+}
+
+static void what_q_k_and_v_read_is_smoothed_once(void **state)
+{
+    (void)state;
+    const way w = {"int4", "uint8", HT_INPUT_STATIC, 2, 0.01f};
+    const char *text = smooth_attention_graph(&w, false, 0, 0);
+    assert_count(text, "= smooth", 1);
+    assert_count(text, "= quantize", 1);
+    text = smooth_attention_graph(&w, false, 0, 1); /* v by other factors */
+    assert_count(text, "= smooth", 2);
+    assert_count(text, "= quantize", 2);
+    text = smooth_attention_graph(&w, false, 0, -1);
+    assert_count(text, "= smooth", 1);
+    assert_count(text, "= quantize", 2);
+}
+
+static void smoothing_makes_the_codes_itself(void **state)
+{
+    (void)state;
+    const char *text = smooth_attention_graph(&(way){"int4", "uint8", HT_INPUT_STATIC, 2, 0.01f}, true, 0, 0);
+    assert_count(text, "= quantize", 0);
+    assert_non_null(strstr(line_of(text, "= smooth"), " codes=uint8"));
+    text = smooth_attention_graph(&(way){"int4", "uint8", HT_INPUT_DYNAMIC, 0, 0}, true, 0, 0);
+    assert_count(text, "= quantize", 1); /* not before their range is known */
+    text = smooth_attention_graph(&(way){"int4", NULL, HT_INPUT_FLOAT, 0, 0}, true, 0, 0);
+    assert_count(text, "= smooth", 1); /* the weight was divided, whatever its inputs are */
+}
+
+/* conv(x) + residual, the layer with a branch. */
+static const char *branch_graph(const way *w, bool linear_map, bool fuse)
+{
+    ht_graph *g = ht_graph_create(arena);
+    ht_layers *all = ht_alloc(arena, sizeof *all);
+    ht_layer *layer = ht_alloc(arena, sizeof *layer);
+    uint16_t *halves = ht_alloc_array(arena, 3 * C * 10, sizeof *halves);
+    assert_true(g && all && layer && halves);
+    ht_timestep(g);
+    ht_value *x = ht_input(g, "x", 4, (int64_t[]){N, H, W, C}, HT_DEPENDS_X);
+    ht_conv_weights c = conv("c.weight", C, C, 3);
+    ht_linear_weights l = linear("c.weight", C, C);
+    ht_value *y = linear_map ? ht_linear(g, x, &l) : ht_conv2d(g, x, &c, (ht_conv_shape){1, 1, 1, 1, 1});
+    *layer = quantized(linear_map ? l.weight : c.weight, w, 0);
+    layer->rank = 3;
+    layer->up = layer->down = halves;
+    *all = (ht_layers){layer, 1};
+    ht_output_value(g, ht_add(g, y, x), "out");
+    return print(g, all, fuse);
+}
+
+static void a_branch_is_two_thin_products_beside_the_codes(void **state)
+{
+    static const way ways[] = {{"int4", "uint8", HT_INPUT_STATIC, 1, 0.01f}, {"int4", NULL, HT_INPUT_FLOAT, 0, 0}};
+    (void)state;
+    for (int i = 0; i < 8; i++) {
+        const char *text = branch_graph(&ways[i & 1], i & 2, i & 4);
+        assert_count(text, i & 2 ? "= linear" : "= conv2d", 3);
+        assert_count(text, "[3,16", 1);                         /* down */
+        assert_count(text, i & 2 ? "[16,3]" : "[16,3,1,1]", 1); /* up */
+        assert_count(text, "= quantize", i & 1 ? 0 : 1);
+        assert_count(text, "= add",
+                     i & 4 ? 0 : 1); /* the residual goes into the branch, and with it into the product */
+    }
 }
 
 static void what_q_k_and_v_read_is_quantized_once(void **state)
@@ -467,6 +545,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         CASE(what_q_k_and_v_read_is_quantized_once),
+        CASE(what_q_k_and_v_read_is_smoothed_once),
+        CASE(smoothing_makes_the_codes_itself),
+        CASE(a_branch_is_two_thin_products_beside_the_codes),
         CASE(a_norm_makes_the_codes_itself),
         CASE(scales_by_timestep_are_of_the_timesteps_stage),
         CASE(one_scale_for_all_is_made_once_a_model),

@@ -240,27 +240,56 @@ static double brute_force(const layer *l, const rounded *r)
 
 static void adaround_comes_near_the_best_of_all_choices(void **state)
 {
-    static const char *const some[] = {"int4", "fp4_e2m1", "int2", "uint4"};
+    static const char *const some[] = {"int4", "fp4_e2m1", "int2", "uint4", "fp4_e3m0", "fp6_e3m2"};
     double best = 0, found = 0, nearest = 0;
     (void)state;
     for (uint32_t seed = 1; seed <= 40; seed++) {
         layer l = layer_of(1, 8, 40, 8, seed * 77);
         ht_round_options o = options_of(HT_ROUND_ADAROUND);
         o.iterations = 400;
-        rounded r = round_layer(some[seed % 4], &l, o);
+        rounded r = round_layer(some[seed % 6], &l, o);
         double w[8], signal, least = brute_force(&l, &r);
         for (int k = 0; k < 8; k++)
             w[k] = l.w[k];
         signal = energy(&l, w, 0);
         assert_true(r.error.after * signal >= least * (1 - 1e-4));
-        best += least / signal;
-        found += r.error.after;
-        nearest += r.error.before;
+        best += least / signal / r.error.before; /* formats err by very different amounts */
+        found += r.error.after / r.error.before;
+        nearest++;
         ht_arena_free(r.arena);
         free_layer(&l);
     }
-    if (!(found - best < 0.4 * (nearest - best)))
+    if (!(found - best < 0.45 * (nearest - best))) /* int4 0.35, E3M0 0.43 over more seeds */
         fail_msg("best %g, found %g, nearest %g", best, found, nearest);
+}
+
+/* On float grids too, where what lies between them is not the same everywhere (FP4DiT's generalization). */
+static void adaround_chooses_between_the_two_neighbours(void **state)
+{
+    layer l = layer_of(OUT, IN, SAMPLES, IN, 21);
+    int up = 0, down = 0;
+    (void)state;
+    for (int f = 0; f < FORMATS; f++) {
+        ht_round_options o = options_of(HT_ROUND_ADAROUND);
+        o.iterations = 200;
+        rounded r = round_layer(formats[f], &l, o);
+        double *e = difference(&l, &r);
+        for (size_t i = 0; i < OUT * IN; i++) {
+            ht_block block = ht_format_block(&r.format, &r.q, i * r.sizes.blocks / IN);
+            ht_neighbours n = ht_grid_neighbours(&block.grid, l.w[i] / block.scale);
+            double low = l.w[i] - (double)n.low * block.scale, high = l.w[i] - (double)n.high * block.scale;
+            double slack = 1e-6 * fabs(block.scale) * block.grid.highest;
+            if (!(fabs(e[i] - low) <= slack || fabs(e[i] - high) <= slack))
+                fail_msg("%s: weight %zu is off by %g, its neighbours by %g and %g", formats[f], i, e[i], low, high);
+            bool nearest = fabs(e[i]) <= fmin(fabs(low), fabs(high)) + slack;
+            up += !nearest;
+            down += nearest;
+        }
+        free(e);
+        ht_arena_free(r.arena);
+    }
+    assert_true(up > down / 20); /* and not always the nearer one */
+    free_layer(&l);
 }
 
 static void independent_inputs_get_the_nearest_codes(void **state)
@@ -515,6 +544,7 @@ int main(void)
         cmocka_unit_test(scales_fit_their_codes),
         cmocka_unit_test(descent_ends_where_no_single_change_helps),
         cmocka_unit_test(adaround_comes_near_the_best_of_all_choices),
+        cmocka_unit_test(adaround_chooses_between_the_two_neighbours),
         cmocka_unit_test(independent_inputs_get_the_nearest_codes),
         cmocka_unit_test(dead_inputs_get_the_nearest_codes_and_change_nothing),
         cmocka_unit_test(layers_that_only_see_zeros_have_no_error),

@@ -258,7 +258,8 @@ static void assert_best(const ht_format *f, const float *w, const float *importa
 {
     float values[OUT * IN], largest = 0;
     size_t block = f->block ? (size_t)f->block : IN;
-    requantized(f, &(ht_matrix){"w", w, OUT, IN}, &(ht_scale_options){method, 0, importance}, values, NULL);
+    requantized(f, &(ht_matrix){"w", w, OUT, IN}, &(ht_scale_options){.method = method, .importance = importance},
+                values, NULL);
     for (int i = 0; i < OUT * IN; i++)
         largest = fmaxf(largest, fabsf(w[i]));
     for (size_t at = 0; at < OUT * IN; at += block) {
@@ -344,7 +345,8 @@ static void importance_keeps_what_it_marks(void **state)
         importance[i] = i == 9 ? 1e6f : 1;
     requantized(&f, &(ht_matrix){"w", w, 1, IN}, &(ht_scale_options){.method = HT_SCALE_MSE}, values, NULL);
     assert_true(fabsf(values[9] - 0.3f) > 0.05f);
-    requantized(&f, &(ht_matrix){"w", w, 1, IN}, &(ht_scale_options){HT_SCALE_MSE, 0, importance}, values, NULL);
+    requantized(&f, &(ht_matrix){"w", w, 1, IN}, &(ht_scale_options){.method = HT_SCALE_MSE, .importance = importance},
+                values, NULL);
     assert_true(fabsf(values[9] - 0.3f) < 0.003f);
 }
 

@@ -68,6 +68,10 @@ static void a_wrong_file_is_one_line_that_names_the_key(void **state)
         {"{\"sample\":{\"m\":1},\"cells\":[{\"name\":\"a\"}]}", "sample: unknown key \"m\""},
         {"{\"sample\":{\"n\":\"x\"},\"cells\":[{\"name\":\"a\"}]}", "sample: \"n\""},
         {"{\"sample\":[],\"cells\":[{\"name\":\"a\"}]}", "\"sample\""},
+        {"{\"sample\":{\"init\":\"x\"},\"cells\":[{\"name\":\"a\"}]}", "unknown key \"init\""},
+        {"{\"sample\":{\"prompts\":3},\"cells\":[{\"name\":\"a\"}]}", "\"prompts\" must be the name of a file"},
+        {"{\"sample\":{\"prompts\":\"none\"},\"cells\":[{\"name\":\"a\"}]}", "none: No such file"},
+        {"{\"sample\":{\"prompts\":\"models/emoji/prompts.txt\"},\"cells\":[{\"name\":\"a\"}]}", "takes no prompt"},
         {"{\"sample\":{\"class\":1},\"cells\":[{\"name\":\"a\"}]}", "takes no class"},
         {"{\"error\":{\"rounding\":1},\"cells\":[{\"name\":\"a\"}]}", "error: unknown key \"rounding\""},
         {"{\"metrics\":\"fd\",\"cells\":[{\"name\":\"a\"}]}", "\"metrics\""},
@@ -185,6 +189,89 @@ static void cells_are_what_the_single_commands_make(void **state)
     json_decref(info);
     assert_true(json_real_value(json_object_get(cell, "error")) > 0);
     assert_true(exists(under(s, out, picture)));
+    json_decref(o);
+}
+
+static json_t *cell_of(json_t *o, size_t i)
+{
+    return json_array_get(json_object_get(o, "cells"), i);
+}
+
+/* Latents become pictures, prompts are taken in turn: as halftone fid has it. */
+static void prompts_are_drawn_as_fid_draws_them(void **state)
+{
+    scratch *s = *state;
+    static const char prompted[] = "tests/goldens/pipeline/sd1";
+    const char *out = in_scratch(s, "out"), *list = in_scratch(s, "list.txt");
+    char text[PATH_MAX + 300];
+    glob_t found;
+    put(list, "a dog\n(a cat:1.2)\n");
+    snprintf(
+        text, sizeof text,
+        "{\"sample\":{\"n\":3,\"steps\":2,\"guidance\":2,\"prompts\":\"%s\"},\"error\":{\"timesteps\":2,\"per-step\":2,"
+        "\"steps\":2},\"base\":{\"timesteps\":2,\"per-step\":2,\"calibrate.steps\":2,\"rounding\":\"nearest\"},"
+        "\"cells\":[{\"name\":\"a\",\"scheme\":\"w8a8\"}]}",
+        list);
+    const char *file = sweep_file(s, text);
+    assert_worked(s, run(s, "sweep", prompted, file, "--keep", "--json", "-o", out));
+    json_t *o = json_loads(s->out, 0, NULL);
+    double of_values = json_real_value(json_object_get(cell_of(o, 0), "psnr_mean"));
+    assert_true(json_real_value(json_object_get(cell_of(o, 0), "error")) > 0);
+    json_decref(o);
+    assert_int_equal(glob(under(s, out, "cache/model-????????????????"), 0, NULL, &found), 0);
+    assert_int_equal(found.gl_pathc, 1);
+    assert_worked(s, run(s, "fid", found.gl_pathv[0], prompted, "-m", "psnr", "-n", "3", "--steps", "2", "--guidance",
+                         "2", "--prompts", list, "--json", "-q"));
+    globfree(&found);
+    o = json_loads(s->out, 0, NULL);
+    double of_pixels = json_real_value(json_object_get(json_object_get(o, "metrics"), "psnr"));
+    assert_true(of_values > 10 && fabs(of_pixels - of_values) < 0.5); /* 8 bits on one side */
+    json_decref(o);
+    put(list, "a dog\n(a cat:1.3)\n"); /* other words, another cell */
+    assert_worked(s, run(s, "sweep", prompted, file, "--dry-run", "-o", out));
+    assert_non_null(strstr(s->out, "1 cells, 0 done"));
+}
+
+/* Every option of sample that a sweep takes changes what is drawn. */
+static void settings_of_samples_are_used(void **state)
+{
+    static const char *const settings[] = {"\"sample.sigmas\":\"karras\"", "\"sample.first\":3",
+                                           "\"sample.sampler\":\"heun\"", "\"sample.seed\":4"};
+    enum { CELLS = 4 };
+    scratch *s = *state;
+    char text[1024] =
+        "{\"sample\":{\"n\":1,\"steps\":4,\"sampler\":\"euler\"},\"cells\":[{\"name\":\"a\",\"float\":true}";
+    static unsigned char pictures[CELLS + 1][1 << 16];
+    for (int i = 0; i < CELLS; i++)
+        snprintf(text + strlen(text), sizeof text - strlen(text), ",{\"name\":\"%d\",\"float\":true,%s}", i,
+                 settings[i]);
+    strcat(text, "]}");
+    const char *out = in_scratch(s, "out");
+    assert_worked(s, run(s, "sweep", MODEL, sweep_file(s, text), "--json", "-q", "-o", out));
+    json_t *o = json_loads(s->out, 0, NULL);
+    for (size_t i = 0; i <= CELLS; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "images/%s.png", json_string_value(json_object_get(cell_of(o, i), "id")));
+        FILE *f = fopen(under(s, out, name), "rb");
+        assert_non_null(f);
+        assert_true(fread(pictures[i], 1, sizeof pictures[i], f) > 100);
+        fclose(f);
+        const void *pixels = memmem(pictures[i], sizeof pictures[i], "IDAT", 4);
+        for (size_t k = 0; k < i; k++)
+            assert_memory_not_equal(memmem(pictures[k], sizeof pictures[k], "IDAT", 4), pixels, 64);
+    }
+    json_decref(o);
+}
+
+static void sixteen_images_are_drawn_if_nothing_is_said(void **state)
+{
+    scratch *s = *state;
+    const char *out = in_scratch(s, "out");
+    assert_worked(s, run(s, "sweep", MODEL,
+                         sweep_file(s, "{\"sample\":{\"steps\":1},\"cells\":[{\"name\":\"a\",\"float\":true}]}"),
+                         "--json", "-q", "-o", out));
+    json_t *o = json_loads(s->out, 0, NULL);
+    assert_int_equal(json_real_value(json_object_get(cell_of(o, 0), "sample.number")), 16);
     json_decref(o);
 }
 
@@ -328,6 +415,9 @@ int main(void)
         TEST(a_dry_run_lists_what_cells_share),
         TEST(every_sweep_in_bench_can_be_read),
         TEST(cells_are_what_the_single_commands_make),
+        TEST(prompts_are_drawn_as_fid_draws_them),
+        TEST(settings_of_samples_are_used),
+        TEST(sixteen_images_are_drawn_if_nothing_is_said),
         TEST(a_killed_sweep_goes_on_and_ends_as_one_that_was_not),
         TEST(a_changed_sweep_makes_only_what_is_new),
         TEST(a_cell_that_cannot_be_is_named_and_the_others_are_made),
