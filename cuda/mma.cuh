@@ -111,7 +111,8 @@ __device__ __forceinline__ void ht_widen_plain(uint32_t codes, uint32_t &even, u
 
 /* Eight nibbles to eight bytes through a table of 16: nibbles 0 .. 3, nibbles 4 .. 7.  prmt picks one of 8 bytes by 3
  * bits, so there are two picks, and a third between them by each code's highest bit. */
-__device__ __forceinline__ void ht_widen_table(uint32_t codes, const uint32_t (&table)[4], uint32_t &low, uint32_t &high)
+__device__ __forceinline__ void ht_widen_table(uint32_t codes, const uint32_t (&table)[4], uint32_t &low,
+                                               uint32_t &high)
 {
     uint32_t pick = codes & 0x77777777u, half = (codes >> 1 & 0x44444444u) | 0x32103210u;
     low = __byte_perm(__byte_perm(table[0], table[1], pick), __byte_perm(table[2], table[3], pick), half);

@@ -9,12 +9,12 @@ namespace
 enum { THREADS = 256, TIMES = 4096, RUNS = 5 };
 
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-__device__ __forceinline__ void product(int (&c)[64], const uint32_t (&a)[4], uint64_t b, int)
+[[maybe_unused]] __device__ __forceinline__ void product(int (&c)[64], const uint32_t (&a)[4], uint64_t b, int)
 {
     ht_wgmma_s8(c, a, b, 1);
 }
 
-__device__ __forceinline__ void product(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int f16)
+[[maybe_unused]] __device__ __forceinline__ void product(float (&c)[64], const uint32_t (&a)[4], uint64_t b, int f16)
 {
     if (f16)
         ht_wgmma_f16(c, a, b, 1);
@@ -23,12 +23,14 @@ __device__ __forceinline__ void product(float (&c)[64], const uint32_t (&a)[4], 
 }
 #endif
 
-__device__ __forceinline__ void product(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int)
+[[maybe_unused]] __device__ __forceinline__ void product(int (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1,
+                                                         int)
 {
     ht_mma_s8(c, a, b0, b1);
 }
 
-__device__ __forceinline__ void product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1, int f16)
+[[maybe_unused]] __device__ __forceinline__ void product(float (&c)[4], const uint32_t (&a)[4], uint32_t b0,
+                                                         uint32_t b1, int f16)
 {
     if (f16)
         ht_mma_f16(c, a, b0, b1);

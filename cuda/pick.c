@@ -1,8 +1,8 @@
 /* pick.c - tile and splits of a product.
  *
- * A layer of one image that makes few tiles of 128 x 128 is split along its depth until an image has about a tile for
- * every second multiprocessor: a network runs with at least two images (guidance), and more make the launch fuller.
- * That number must not depend on the batch.  The tile may, since an output's sum is the same chain in all tiles of one
+ * A layer that makes few tiles of 128 x 128 is split along its depth until two images have about a tile for each
+ * multiprocessor: a network runs with at least two (guidance), and more make the launch fuller.  That number must not
+ * depend on the batch.  The tile may, since an output's sum is the same chain in all tiles of one
  * instruction; among these the one is taken that needs least time in whole waves of all multiprocessors. */
 #include "cuda/pick.h"
 
@@ -27,7 +27,7 @@ static int64_t tiles_of(const ht_pick_shape *s, ht_pick_tile tile, int64_t rows)
 
 static int splits_of(const ht_pick_shape *s)
 {
-    int64_t tiles = tiles_of(s, HT_TILE_128x128, s->rows_per_image), splits = s->multiprocessors / (2 * tiles);
+    int64_t tiles = tiles_of(s, HT_TILE_128x128, 2 * s->rows_per_image), splits = s->multiprocessors / tiles;
     if (s->folds || splits < 2)
         return 1;
     int64_t most = s->stages / HT_PICK_MIN_STAGES;

@@ -9,7 +9,7 @@ extern "C" {
 #endif
 
 enum {
-    HT_PICK_SPLITS = 16,       /* at most */
+    HT_PICK_SPLITS = 8,        /* at most */
     HT_PICK_MIN_STAGES = 6,    /* of a split */
     HT_PICK_COUNTERS = 1 << 16 /* tiles of a product whose depth is split, at most */
 };

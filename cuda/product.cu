@@ -123,9 +123,7 @@ static int plan_of(const ht_cuda_product *p, ht_plan *plan)
         plan->padded[i] = (w->c[i] + step - 1) / step * step * plan->element;
     plan->k_stored = (int64_t)plan->taps * (plan->padded[0] + plan->padded[1]) / plan->element;
     plan->plain_int4 = is_plain_int4(p);
-    plan->segments = !is_codes(p->format) ? 1
-                     : p->block           ? plan->taps * (w->c[0] + w->c[1]) / p->block
-                                          : p->parts;
+    plan->segments = !is_codes(p->format) ? 1 : p->block ? plan->taps * (w->c[0] + w->c[1]) / p->block : p->parts;
     plan->cols_padded = w->cols;
     if (plan->family != HT_FAMILY_MMA)
         return HT_CUDA_OK;

@@ -102,7 +102,8 @@ template <class X, class W> __global__ __launch_bounds__(THREADS) void simt(cons
                          sums[i][j]);
 }
 
-template <class X, class W> __global__ __launch_bounds__(32 * ROWS_WARPS) void rows(const __grid_constant__ ht_plan plan)
+template <class X, class W>
+__global__ __launch_bounds__(32 * ROWS_WARPS) void rows(const __grid_constant__ ht_plan plan)
 {
     const ht_cuda_window &w = plan.p.window;
     int n = (int)(blockIdx.x * ROWS_WARPS + threadIdx.x / 32), lane = (int)threadIdx.x % 32;
@@ -147,8 +148,8 @@ template <class X, class W> int launch(const ht_plan *plan)
 int ht_product_launch_simt(const ht_plan *plan)
 {
     int half_x = plan->p.x.dtype == HT_CUDA_F16, half_w = plan->p.format == HT_CUDA_W_F16;
-    return half_x ? half_w ? launch<__half, __half>(plan) : launch<__half, float>(plan)
-           : half_w ? launch<float, __half>(plan)
+    return half_x   ? half_w ? launch<__half, __half>(plan) : launch<__half, float>(plan)
+             : half_w ? launch<float, __half>(plan)
                     : launch<float, float>(plan);
 }
 

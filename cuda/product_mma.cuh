@@ -2,8 +2,8 @@
  *
  * A block of warps makes GROUPS x 64 columns of WARPS * WIDTH rows; a warp 64 columns of WIDTH rows, as 4 x WIDTH / 8
  * mma tiles.  Activations come through ldmatrix from swizzled rows (tile.cuh), weights as whole fragments (product.h);
- * both by cp.async, STAGES deep.  With FOLDS there is more than one segment: codes' sums are folded into float chains as
- * each ends.  sm_80 on; FP8 from sm_89. */
+ * both by cp.async, STAGES deep.  With FOLDS there is more than one segment: codes' sums are folded into float chains
+ * as each ends.  sm_80 on; FP8 from sm_89. */
 #ifndef HT_CUDA_PRODUCT_MMA_CUH
 #define HT_CUDA_PRODUCT_MMA_CUH
 
@@ -20,7 +20,7 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
     typedef ht_format<FORMAT> format;
     typedef typename ht_sum<format::INTEGER>::type sum;
     typedef ht_loader<ROWS, THREADS> loader;
-    typedef sum tile[4][TILES][4];   /* by fragment, rows of 8, register */
+    typedef sum tile[4][TILES][4]; /* by fragment, rows of 8, register */
     typedef float chain[4][TILES][4];
 
     /* The weights of `stage` to shared memory. */
@@ -46,7 +46,8 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
     }
 
     /* 16 bytes of k alone: FP8 has no such instruction, so the other half is multiplied by 0. */
-    static __device__ __forceinline__ void multiply_half(sum (&c)[4], const uint32_t (&a)[4], const uint32_t *b, int half)
+    static __device__ __forceinline__ void multiply_half(sum (&c)[4], const uint32_t (&a)[4], const uint32_t *b,
+                                                         int half)
     {
         if constexpr (format::INTEGER) {
             ht_mma_s8_half(c, a[2 * half], a[2 * half + 1], b[half]);
@@ -86,7 +87,9 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
             return;
         if (!FOLDS && !format::F16)
             w.load<format::INTEGER>(plan, 0, column);
-        bool whole8 = ht_whole8(plan.p);
+        ht_writer writer;
+        ht_eight residual;
+        writer.begin(plan.p, column);
 #pragma unroll
         for (int j = 0; j < TILES; j++)
 #pragma unroll
@@ -98,11 +101,20 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
                     sum s = sums[n / 2][j][n % 2 * 2 + e];
                     v[n] = FOLDS         ? chains[n / 2][j][n % 2 * 2 + e]
                            : format::F16 ? (float)s
-                                         : ht_fold(ht_whole<FORMAT>(plan, s), facts.zero[0][i], w.sum[n], facts.step[0][i],
-                                                   w.scale[n], 0.0f);
+                                         : ht_fold(ht_whole<FORMAT>(plan, s), facts.zero[0][i], w.sum[n],
+                                                   facts.step[0][i], w.scale[n], 0.0f);
                 }
-                if (row + i < plan.p.window.rows)
-                    ht_write8(plan.p, whole8, row + i, facts.image[i], column, v);
+                if (row + i >= plan.p.window.rows)
+                    continue;
+                if (writer.whole) {
+                    writer.residual(plan.p, row + i, residual);
+                    writer.write(plan.p, row + i, facts.image[i], v, residual);
+                    continue;
+                }
+#pragma unroll
+                for (int n = 0; n < 8; n++)
+                    if (column + n < plan.p.window.cols)
+                        ht_write(plan.p, row + i, facts.image[i], column + n, v[n]);
             }
     }
 
@@ -122,7 +134,11 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
         int end = (int)((int64_t)plan.stages * (blockIdx.y + 1) / plan.pick.splits);
         uint32_t base = ht_shared(memory), table[4];
         ht_table_of(table, plan);
-        ht_facts_of<ROWS, THREADS>(facts, plan, row, threadIdx.x);
+        for (int i = threadIdx.x; i < ROWS; i += THREADS) {
+            ht_row_fact fact;
+            fact.load<2>(plan, row + i);
+            fact.keep<2>(facts, i);
+        }
         auto zero_of = [&](int input, int i) { return facts.zero[input][i]; };
         loader load;
         load.begin(plan, row, threadIdx.x, begin);
@@ -155,8 +171,8 @@ template <int FORMAT, int GROUPS, int WARPS, int WIDTH, bool FOLDS> struct ht_mm
             }
             ht_copies_commit();
             uint32_t x = base + slot * STAGE + ((warp % WARPS) * WIDTH + lane % 8) * HT_STAGE;
-            uint32_t w = base + slot * STAGE + ROWS * HT_STAGE + (warp / WARPS) * 2 * UNIT +
-                         lane * (format::FRAGMENT / 32);
+            uint32_t w =
+                base + slot * STAGE + ROWS * HT_STAGE + (warp / WARPS) * 2 * UNIT + lane * (format::FRAGMENT / 32);
 #pragma unroll
             for (int unit = 0; unit < 2; unit++) {
                 uint32_t b[TILES][4];
@@ -225,8 +241,8 @@ __global__ __launch_bounds__(KERNEL::THREADS, KERNEL::PER_SM) void ht_mma_kernel
 
 template <class KERNEL> int ht_mma_start(const ht_plan *plan)
 {
-    static cudaError_t raised = cudaFuncSetAttribute(ht_mma_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                     KERNEL::SHARED);
+    static cudaError_t raised =
+        cudaFuncSetAttribute(ht_mma_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize, KERNEL::SHARED);
     int error = ht_cuda_check(raised);
     if (error)
         return error;

@@ -1,4 +1,5 @@
-/* product_wgmma.cuh - products on Hopper's wgmma: out[m][n], weights as A from registers, pixels as B from shared memory.
+/* product_wgmma.cuh - products on Hopper's wgmma: out[m][n], weights as A from registers, pixels as B from shared
+ * memory.
  *
  * One block stays on each multiprocessor and takes tile after tile of 128 columns and ROWS rows.  Its first warpgroup
  * fills the stages of a ring: activations by cp.async (tile.cuh), so that any window can be read and codes in its
@@ -19,12 +20,14 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
     static constexpr int ROWS = PIECES * N, GROUPS = 2, FILLERS = 128, MULTIPLIERS = 256, THREADS = 384;
     static constexpr int UNIT = ht_format<FORMAT>::UNIT, WEIGHTS = 2 * UNIT; /* of a group's stage */
     static constexpr int STAGE = ROWS * HT_STAGE + GROUPS * WEIGHTS;
-    static constexpr int LAG = 2, CHUNK = 32, PITCH = HT_GROUP + 2; /* rows of an exchange, floats of one */
+    static constexpr int PARTS = FOLDS ? 2 : 1;            /* whose scales are used */
+    static constexpr int CHUNK = 32, PITCH = HT_GROUP + 2; /* rows of an exchange, floats of one */
     static constexpr int EXCHANGE = CHUNK * PITCH * 4, FACTS = (int)sizeof(ht_row_facts<ROWS>);
     static constexpr int REST = GROUPS * EXCHANGE + FACTS + 16 * 16 + 16, MOST = 227 * 1024 - 1024;
     static constexpr int STAGES = (MOST - REST) / STAGE < 8 ? (MOST - REST) / STAGE : 8;
     static constexpr int SHARED = STAGES * STAGE + REST + 1024;
-    static_assert(STAGES > LAG, "a ring deeper than its lag");
+    static constexpr int LAG = STAGES - 2; /* one stage is multiplied while another is waited for */
+    static_assert(LAG > 0, "a ring deeper than its lag");
     typedef ht_format<FORMAT> format;
     typedef typename ht_sum<format::INTEGER>::type sum;
     typedef sum tile[PIECES][N / 2];
@@ -54,14 +57,20 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
     static __device__ __forceinline__ void fill(const ht_plan &plan, uint32_t ring, uint32_t full, uint32_t empty)
     {
         int slot = 0, phase = 0, issued = 0, works = (int)plan.tiles * plan.pick.splits;
+        int common[2] = {0, 0}; /* zero points, if there is one for all rows */
         ht_loader<ROWS, FILLERS> load;
+        for (int part = 0; format::INTEGER && part < plan.p.parts; part++)
+            if (!plan.p.x_scale[part].stride)
+                common[part] = (int)plan.p.x_scale[part].data[1];
         for (int work = (int)blockIdx.x; work < works; work += (int)gridDim.x) {
             place at = place_of(plan, work);
             auto zero_of = [&](int input, int i) {
-                const ht_cuda_scales &s = plan.p.x_scale[plan.p.parts == 2 ? input : 0];
+                int part = plan.p.parts == 2 ? input : 0;
+                const ht_cuda_scales &s = plan.p.x_scale[part];
                 unsigned m = (unsigned)at.row + i;
-                m = s.per_row ? m : s.stride ? m / (unsigned)plan.p.window.rows_per_image : 0;
-                return (int)s.data[s.stride * m + 1];
+                if (!s.stride)
+                    return part ? common[1] : common[0];
+                return (int)s.data[s.stride * (s.per_row ? m : m / (unsigned)plan.p.window.rows_per_image) + 1];
             };
             int groups = plan.groups - at.group < GROUPS ? plan.groups - at.group : GROUPS;
             load.begin(plan, at.row, threadIdx.x, at.begin);
@@ -167,37 +176,72 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         wait(sums);
     }
 
-    /* With segments: sums are folded where one ends.  Of blocks of 16 the other half of a step is multiplied by 0. */
+    /* What the products with segments keep from stage to stage. */
+    struct segment_state {
+        ht_segments at;
+        ht_weight_scales<2> scales;
+        int column, add;
+    };
+
+    /* With segments: sums are folded where one ends. */
     static __device__ __forceinline__ void stage_folds(const ht_plan &plan, const uint32_t (&table)[4], uint32_t x,
-                                                       uint32_t w, int &add, const ht_row_facts<ROWS> &facts, int column,
-                                                       ht_segments &segments, ht_weight_scales<2> &scales, tile &sums,
-                                                       chain &chains)
+                                                       uint32_t w, const ht_row_facts<ROWS> &facts,
+                                                       segment_state &segment, tile &sums, chain &chains)
     {
-        int halves = plan.p.block == 16 ? 2 : 1;
+        uint32_t a[4][4];
+#pragma unroll
+        for (int step = 0; step < 4; step++)
+            ht_weights_of<FORMAT>(a[step], w + step * 4 * format::FRAGMENT, plan.plain_int4, table);
+#pragma unroll
+        for (int step = 0; step < 4; step++) {
+            ht_wgmma_fence();
+#pragma unroll
+            for (int p = 0; p < PIECES; p++)
+                multiply(sums[p], a[step], ht_wgmma_rows(x + p * N * HT_STAGE + step * 32), segment.add);
+            ht_wgmma_commit();
+            segment.add = 1;
+            if (segment.at.ends(plan, segment.at.channel + 32)) {
+                wait(sums);
+                end_segment(plan, facts, segment, sums, chains);
+            }
+            segment.at.next(plan);
+        }
+        wait(sums);
+    }
+
+    /* Blocks of 16: no instruction has so few, so the other half of a step is multiplied by 0. */
+    static __device__ __forceinline__ void stage_halves(const ht_plan &plan, const uint32_t (&table)[4], uint32_t x,
+                                                        uint32_t w, const ht_row_facts<ROWS> &facts,
+                                                        segment_state &segment, tile &sums, chain &chains)
+    {
 #pragma unroll 1
         for (int step = 0; step < 4; step++) {
             uint32_t a[4];
             ht_weights_of<FORMAT>(a, w + step * 4 * format::FRAGMENT, plan.plain_int4, table);
 #pragma unroll 1
-            for (int half = 0; half < halves; half++) {
-                bool low = halves == 1 || half == 0, high = halves == 1 || half == 1;
-                uint32_t some[4] = {low ? a[0] : 0, low ? a[1] : 0, high ? a[2] : 0, high ? a[3] : 0};
+            for (int half = 0; half < 2; half++) {
+                uint32_t some[4] = {half ? 0 : a[0], half ? 0 : a[1], half ? a[2] : 0, half ? a[3] : 0};
                 ht_wgmma_fence();
 #pragma unroll
                 for (int p = 0; p < PIECES; p++)
-                    multiply(sums[p], some, ht_wgmma_rows(x + p * N * HT_STAGE + step * 32), add);
+                    multiply(sums[p], some, ht_wgmma_rows(x + p * N * HT_STAGE + step * 32), segment.add);
                 ht_wgmma_commit();
-                add = 1;
+                segment.add = 1;
                 wait(sums);
-                if (segments.ends(plan, segments.channel + (half + 1) * (32 / halves))) {
-                    fold(plan, facts, segments.input, scales, sums, chains);
-                    add = 0;
-                    if (++segments.index < plan.segments)
-                        scales.template load<format::INTEGER>(plan, segments.index, column);
-                }
+                if (segment.at.ends(plan, segment.at.channel + (half + 1) * 16))
+                    end_segment(plan, facts, segment, sums, chains);
             }
-            segments.next(plan);
+            segment.at.next(plan);
         }
+    }
+
+    static __device__ __forceinline__ void end_segment(const ht_plan &plan, const ht_row_facts<ROWS> &facts,
+                                                       segment_state &segment, const tile &sums, chain &chains)
+    {
+        fold(plan, facts, segment.at.input, segment.scales, sums, chains);
+        segment.add = 0;
+        if (++segment.at.index < plan.segments)
+            segment.scales.template load<format::INTEGER>(plan, segment.at.index, segment.column);
     }
 
     /* Rows of the tile leave 32 at a time: each thread's two columns to the exchange, then 8 neighbours each. */
@@ -209,9 +253,15 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         ht_weight_scales<2> w;
         if (!FOLDS && !format::F16)
             w.template load<format::INTEGER>(plan, 0, column);
-        bool whole8 = ht_whole8(plan.p);
+        ht_writer writer;
+        writer.begin(plan.p, group * HT_GROUP + thread % 8 * 8);
+        float *mine = exchange + thread / 8 * PITCH + thread % 8 * 8;
 #pragma unroll
         for (int chunk = 0; chunk < ROWS / CHUNK; chunk++) {
+            int first = chunk * CHUNK + thread / 8;
+            ht_eight residual[2];
+            writer.residual(plan.p, row + first, residual[0]);
+            writer.residual(plan.p, row + first + CHUNK / 2, residual[1]);
             sync_group();
 #pragma unroll
             for (int j = 0; j < CHUNK / 8; j++)
@@ -231,20 +281,21 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
                     *(float2 *)&exchange[(i % CHUNK) * PITCH + lane / 4 * 8 + warp * 2] = make_float2(v[0], v[1]);
                 }
             sync_group();
-#pragma unroll 1
-            for (int i = thread; i < CHUNK * 8; i += 128)
-                store_piece(plan, facts, row, chunk * CHUNK + i / 8, group * HT_GROUP + i % 8 * 8, whole8,
-                            exchange + i / 8 * PITCH + i % 8 * 8);
+#pragma unroll
+            for (int half = 0; half < 2; half++)
+                store_piece(plan, facts, row, first + half * (CHUNK / 2), writer, residual[half],
+                            mine + half * (CHUNK / 2) * PITCH);
         }
     }
 
-    static __device__ __forceinline__ void store_piece(const ht_plan &plan, const ht_row_facts<ROWS> &facts, int64_t row,
-                                                       int i, int column, bool whole8, const float *from)
+    static __device__ __forceinline__ void store_piece(const ht_plan &plan, const ht_row_facts<ROWS> &facts,
+                                                       int64_t row, int i, ht_writer &writer, const ht_eight &residual,
+                                                       const float *from)
     {
         const ht_cuda_window &w = plan.p.window;
-        if (row + i >= w.rows || column >= w.cols)
+        if (row + i >= w.rows)
             return;
-        if (whole8) {
+        if (writer.whole) {
             float v[8];
 #pragma unroll
             for (int j = 0; j < 4; j++) {
@@ -252,12 +303,12 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
                 v[2 * j] = pair.x;
                 v[2 * j + 1] = pair.y;
             }
-            ht_write_whole8(plan.p, row + i, facts.image[i], column, v);
+            writer.write(plan.p, row + i, facts.image[i], v, residual);
             return;
         }
 #pragma unroll 1
-        for (int j = 0; j < 8 && column + j < w.cols; j++)
-            ht_write(plan.p, row + i, facts.image[i], column + j, from[j]);
+        for (int j = 0; j < 8 && writer.n + j < w.cols; j++)
+            ht_write(plan.p, row + i, facts.image[i], writer.n + j, from[j]);
     }
 
     static __device__ __forceinline__ void sync_group()
@@ -273,8 +324,17 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         ht_sync_some<1, MULTIPLIERS>();
     }
 
-    static __device__ __forceinline__ void multiply_all(const ht_plan &plan, uint32_t ring, uint32_t full, uint32_t empty,
-                                                        float *exchange, ht_row_facts<ROWS> &facts, int *last)
+    static __device__ __forceinline__ void keep(ht_row_facts<ROWS> &facts, const ht_row_fact &fact, int thread)
+    {
+        sync_multipliers();
+        if (thread < ROWS)
+            fact.keep<PARTS>(facts, thread);
+        sync_multipliers();
+    }
+
+    static __device__ __forceinline__ void multiply_all(const ht_plan &plan, uint32_t ring, uint32_t full,
+                                                        uint32_t empty, float *exchange, ht_row_facts<ROWS> &facts,
+                                                        int *last)
     {
         int thread = (int)threadIdx.x - FILLERS, mine = thread / 128, warp = thread / 32 % 4, lane = thread % 32;
         int slot = 0, phase = 0, works = (int)plan.tiles * plan.pick.splits;
@@ -282,18 +342,20 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
         ht_table_of(table, plan);
         for (int work = (int)blockIdx.x; work < works; work += (int)gridDim.x) {
             place at = place_of(plan, work);
-            int group = at.group + mine, active = group < plan.groups, add = 0;
+            int group = at.group + mine, active = group < plan.groups;
             int column = group * HT_GROUP + lane / 4 * 8 + warp * 2;
             tile sums;
             chain chains = {};
-            ht_segments segments;
-            ht_weight_scales<2> scales;
-            sync_multipliers();
-            ht_facts_of<ROWS, MULTIPLIERS>(facts, plan, at.row, thread);
-            sync_multipliers();
-            segments.begin();
+            segment_state segment;
+            ht_row_fact fact;
+            fact.load<PARTS>(plan, at.row + thread);
+            if (FOLDS)
+                keep(facts, fact, thread);
+            segment.at.begin();
+            segment.column = column;
+            segment.add = 0;
             if (FOLDS && active)
-                scales.template load<format::INTEGER>(plan, 0, column);
+                segment.scales.template load<format::INTEGER>(plan, 0, column);
             if (!active)
 #pragma unroll
                 for (int p = 0; p < PIECES; p++)
@@ -302,16 +364,16 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
                         sums[p][i] = 0;
             for (int stage = at.begin; stage < at.end; stage++) {
                 uint32_t x = ring + slot * STAGE;
-                uint32_t w = x + ROWS * HT_STAGE + mine * WEIGHTS + warp * format::FRAGMENT +
-                             lane * (format::FRAGMENT / 32);
+                uint32_t w =
+                    x + ROWS * HT_STAGE + mine * WEIGHTS + warp * format::FRAGMENT + lane * (format::FRAGMENT / 32);
                 ht_barrier_wait(full + 8 * slot, phase);
                 if (active) {
-                    if constexpr (FOLDS)
-                        stage_folds(plan, table, x, w, add, facts, column, segments, scales, sums, chains);
+                    if constexpr (!FOLDS)
+                        stage_plain(plan, table, x, w, stage > at.begin, sums);
+                    else if (plan.p.block == 16)
+                        stage_halves(plan, table, x, w, facts, segment, sums, chains);
                     else
-                        stage_plain(plan, table, x, w, add, sums);
-                    if (!FOLDS)
-                        add = 1;
+                        stage_folds(plan, table, x, w, facts, segment, sums, chains);
                 }
                 __syncwarp();
                 if (lane == 0)
@@ -321,6 +383,8 @@ template <int FORMAT, int PIECES, int N, bool FOLDS> struct ht_wg {
                     phase ^= 1;
                 }
             }
+            if (!FOLDS)
+                keep(facts, fact, thread);
             if (!FOLDS && plan.pick.splits > 1 &&
                 !ht_join_splits<PIECES *(N / 2), MULTIPLIERS>(plan, &sums[0][0], at.tile, at.split, thread, last,
                                                               sync_multipliers))
@@ -381,8 +445,8 @@ static inline int ht_wg_serves(const ht_plan *plan)
 
 template <class KERNEL> int ht_wg_start(const ht_plan *plan)
 {
-    static cudaError_t raised = cudaFuncSetAttribute(ht_wg_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                                                     KERNEL::SHARED);
+    static cudaError_t raised =
+        cudaFuncSetAttribute(ht_wg_kernel<KERNEL>, cudaFuncAttributeMaxDynamicSharedMemorySize, KERNEL::SHARED);
     int error = ht_cuda_check(raised);
     if (error)
         return error;

@@ -10,7 +10,7 @@ template <int FORMAT> struct ht_format {
     static constexpr bool F16 = FORMAT == HT_CUDA_W_F16;
     static constexpr bool INTEGER = FORMAT == HT_CUDA_W_S8 || FORMAT == HT_CUDA_W_S4;
     static constexpr bool NARROW = FORMAT == HT_CUDA_W_S4 || FORMAT == HT_CUDA_W_F4; /* 4-bit codes */
-    static constexpr int UNIT = HT_UNIT_CODES / (NARROW ? 2 : 1);                   /* bytes of a group's unit */
+    static constexpr int UNIT = HT_UNIT_CODES / (NARROW ? 2 : 1);                    /* bytes of a group's unit */
     static constexpr int FRAGMENT = UNIT / 8;
 };
 
@@ -113,8 +113,8 @@ __device__ __forceinline__ void ht_table_of(uint32_t (&table)[4], const ht_plan 
 /* Sums of this split to the workspace.  The last block of a tile to come gets true, and the sums of all splits, added
  * in their order.  `shared` is one word of shared memory. */
 template <int N, int THREADS, class T>
-__device__ __forceinline__ bool ht_join_splits(const ht_plan &plan, T *sums, int tile, int split, int thread, int *shared,
-                                               void (*sync)())
+__device__ __forceinline__ bool ht_join_splits(const ht_plan &plan, T *sums, int tile, int split, int thread,
+                                               int *shared, void (*sync)())
 {
     int splits = plan.pick.splits;
     T *all = (T *)plan.p.workspace + (int64_t)tile * splits * N * THREADS;
