@@ -117,7 +117,7 @@ static void add_kind(measurement *r, const ht_op_info *op, int evaluations)
 {
     int k = 0;
     double times = (double)op->runs / evaluations;
-    bool integers = strstr(op->kernel, "_i8_") != NULL;
+    bool integers = strstr(op->kernel, "_i8_") || strstr(op->kernel, "a8_"); /* of the CPU, of a GPU */
     while (k < r->kinds && (strcmp(r->kind[k].kind, op->kind) || r->kind[k].integers != integers))
         k++;
     if (k == MAX_KINDS)
@@ -147,7 +147,7 @@ static void add_kinds(measurement *r, const ht_session *session, int ops, const 
     for (int k = 0; k < r->kinds; k++) {
         if (r->kind[k].macs > 0) {
             seconds += r->kind[k].seconds;
-            least += peaks->floats > 0 ? 2 * r->kind[k].macs / peak_of(peaks, &r->kind[k]) : 0;
+            least += peak_of(peaks, &r->kind[k]) > 0 ? 2 * r->kind[k].macs / peak_of(peaks, &r->kind[k]) : 0;
         }
     }
     r->products = seconds > 0 ? least / seconds : 0;
@@ -236,20 +236,25 @@ static void print_measurement(const measurement *r, const machine_peaks *peaks)
                100 * kind->seconds / r->median);
         if (kind->macs > 0 && kind->seconds > 0)
             printf(" %8.1f GFLOP/s", 2e-9 * kind->macs / kind->seconds);
-        if (kind->macs > 0 && kind->seconds > 0 && peaks->floats > 0)
+        if (kind->macs > 0 && kind->seconds > 0 && peak_of(peaks, kind) > 0)
             printf(", %.0f %% of peak", 200 * kind->macs / kind->seconds / peak_of(peaks, kind));
         printf("\n");
     }
 }
 
-/* The GPU's peaks of half times half and of codes, where a session runs on one: a processor's are no measure for it. */
-static machine_peaks peaks_of(const ht_session *session, const machine_peaks *processor)
+static bool on_gpu(const ht_session *session)
 {
-    machine_peaks p = *processor;
     ht_session_info s;
     ht_session_get_info(session, &s);
-    if (strcmp(s.backend, "cpu") != 0)
-        p = (machine_peaks){.floats_isa = s.isa, .integers_isa = s.isa};
+    return strcmp(s.backend, "cpu") != 0;
+}
+
+/* Of what runs a session: a processor's are no measure for a GPU. */
+static machine_peaks peaks_of(ht_session *session, const machine_peaks *processor)
+{
+    machine_peaks p = *processor;
+    if (on_gpu(session))
+        ht_session_peaks(session, &p.floats, &p.integers);
     return p;
 }
 
@@ -270,7 +275,7 @@ static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch
     measurement r = {0};
     machine_peaks peaks = peaks_of(session, processor);
     options.profile = 0;
-    int code = peaks.floats > 0 || !ht_session_open(model, &options, &plain) ? EXIT_SUCCESS : report_failure();
+    int code = !on_gpu(session) || !ht_session_open(model, &options, &plain) ? EXIT_SUCCESS : report_failure();
     if (!code)
         code = measure_session(b, plain ? plain : session, plain ? session : NULL, &m, &peaks, &r);
     if (!code && results)
@@ -298,11 +303,14 @@ static double peak_memory(void)
 
 static int bench_model(const bench_settings *b, ht_model *model)
 {
-    machine_peaks peaks;
-    peaks.floats = peak_measure((int)b->run.threads, &peaks.floats_isa);
-    peaks.integers = peak_measure_integers((int)b->run.threads, b->run.isa, &peaks.integers_isa);
+    machine_peaks peaks = {.floats_isa = "", .integers_isa = ""};
+    bool processor = strcmp(b->run.backend, "cuda") != 0;
+    if (processor) {
+        peaks.floats = peak_measure((int)b->run.threads, &peaks.floats_isa);
+        peaks.integers = peak_measure_integers((int)b->run.threads, b->run.isa, &peaks.integers_isa);
+    }
     json_t *results = b->json ? json_array() : NULL;
-    if (!b->json) {
+    if (!b->json && processor) {
         text_print(b->model);
         printf(": peaks here: float32 %.1f GFLOP/s (%s), 8-bit integers %.1f GOP/s (%s)\n", peaks.floats * 1e-9,
                peaks.floats_isa, peaks.integers * 1e-9, peaks.integers_isa);

@@ -268,6 +268,13 @@ static void cuda_op(const ht_program *p, int i, const char **kernel, const char 
     *runs = p->steps[i].runs;
 }
 
+/* Of float32 no product uses tensor cores: there is no peak to compare with. */
+static void cuda_peaks(ht_program *p, double *floats, double *codes)
+{
+    *floats = p->half ? p->module->peak(HT_CUDA_W_F16) : 0;
+    *codes = p->module->peak(HT_CUDA_W_S8);
+}
+
 const ht_backend ht_cuda_backend = {
     .name = "cuda",
     .compile = cuda_compile,
@@ -280,4 +287,5 @@ const ht_backend ht_cuda_backend = {
     .alloc = cuda_alloc,
     .free = cuda_free,
     .op = cuda_op,
+    .peaks = cuda_peaks,
 };

@@ -220,6 +220,7 @@ static const ht_cuda_module module = {
     ht_cuda_embedding_run,
     ht_cuda_input_scale_run,
     ht_cuda_input_range_run,
+    ht_cuda_peak,
 };
 
 __attribute__((visibility("default"))) const ht_cuda_module *ht_cuda_module_get(void)

@@ -28,5 +28,6 @@ int ht_cuda_move_run(const ht_cuda_move *m);
 int ht_cuda_embedding_run(const ht_cuda_embedding *e);
 int ht_cuda_input_scale_run(const ht_cuda_input_scale *s);
 int ht_cuda_input_range_run(const ht_cuda_input_range *r);
+double ht_cuda_peak(ht_cuda_weights format);
 
 #endif

@@ -287,6 +287,10 @@ typedef struct ht_cuda_module {
     int (*embedding)(const ht_cuda_embedding *e);
     int (*input_scale)(const ht_cuda_input_scale *s);
     int (*input_range)(const ht_cuda_input_range *r);
+
+    /* What the device reaches with products of these weights back to back, in operations a second, measured anew: of
+     * HT_CUDA_W_F16, S8 and E4M3.  0: an error, or it has none. */
+    double (*peak)(ht_cuda_weights format);
 } ht_cuda_module;
 
 /* The one symbol that is looked up. */

@@ -104,8 +104,7 @@ template <class T, int F16> float milliseconds(int blocks)
 }
 } // namespace
 
-/* In 10^12 operations a second, for weights of that format; 0: this device has none. */
-extern "C" __attribute__((visibility("default"))) double ht_cuda_peak(int format)
+double ht_cuda_peak(ht_cuda_weights format)
 {
     int device, major = 0, blocks = 2 * ht_cuda_multiprocessors();
     cudaGetDevice(&device);
@@ -114,5 +113,5 @@ extern "C" __attribute__((visibility("default"))) double ht_cuda_peak(int format
                : format == HT_CUDA_W_F16 ? milliseconds<float, 1>(blocks)
                                          : milliseconds<float, 0>(blocks);
     double a_warp = major == 9 ? 64.0 * 128 / 4 : 8 * 16 * 8, depth = format == HT_CUDA_W_F16 ? 16 : 32;
-    return ht_cuda_launched() || !(ms > 0) ? 0 : 2 * a_warp * depth * TIMES * (THREADS / 32) * blocks / ms * 1e-9;
+    return ht_cuda_launched() || !(ms > 0) ? 0 : 2 * a_warp * depth * TIMES * (THREADS / 32) * blocks / ms * 1e3;
 }

@@ -56,6 +56,10 @@ typedef struct ht_backend {
      * profiling. */
     void (*op)(const ht_program *program, int i, const char **kernel, const char **refused, double *seconds,
                int64_t *runs);
+
+    /* What the device can do, in operations a second, measured anew: products of its floats, and of codes.  NULL: the
+     * processor's, which are measured elsewhere. */
+    void (*peaks)(ht_program *program, double *floats, double *codes);
 } ht_backend;
 
 #endif

@@ -189,6 +189,10 @@ typedef struct ht_op_info {
 /* Operation i of 0 .. ops-1 in the order of execution. */
 void ht_session_op(const ht_session *session, int i, ht_op_info *info);
 
+/* On a GPU: what it reaches in products of its floats and of codes with nothing else in the way, in operations a
+ * second, measured anew.  0: not known, as of the CPU. */
+void ht_session_peaks(ht_session *session, double *floats, double *codes);
+
 /* What the model takes besides x and t, one row an image, finite; NULL members where the model takes none. */
 typedef struct ht_cond {
     const float *class_labels; /* [n]: whole, 0 .. num_classes-1; or any number, where it is embedded like a timestep */

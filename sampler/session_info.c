@@ -81,3 +81,10 @@ void ht_session_op(const ht_session *s, int i, ht_op_info *info)
                          .macs = ht_op_macs(op)};
     s->backend->op(s->program, i, &info->kernel, &info->refused, &info->seconds, &info->runs);
 }
+
+void ht_session_peaks(ht_session *s, double *floats, double *codes)
+{
+    *floats = *codes = 0;
+    if (s->backend->peaks)
+        s->backend->peaks(s->program, floats, codes);
+}

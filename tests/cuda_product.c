@@ -360,7 +360,7 @@ static void bench(const bench_shape *s, int format, int block, int out, double p
     free(packed);
 }
 
-static void bench_all(double (*peak_of)(int format))
+static void bench_all(void)
 {
     static const bench_shape shapes[] = {
         {"conv3x3 64x64 320->320 n=2", 2, 64, 64, 320, 320, 3},
@@ -377,7 +377,7 @@ static void bench_all(double (*peak_of)(int format))
     double peaks[6] = {0};
     for (int f = HT_CUDA_W_F16; f <= HT_CUDA_W_E4M3; f++)
         if (f != HT_CUDA_W_S4)
-            peaks[f] = peak_of ? peak_of(f) : 0;
+            peaks[f] = gpu->peak((ht_cuda_weights)f) * 1e-12;
     peaks[HT_CUDA_W_S4] = peaks[HT_CUDA_W_S8];
     peaks[HT_CUDA_W_F4] = peaks[HT_CUDA_W_E4M3];
     printf("measured peak: f16 %.0f, int8 %.0f, e4m3 %.0f TOP/s\n", peaks[HT_CUDA_W_F16], peaks[HT_CUDA_W_S8],
@@ -454,12 +454,8 @@ int main(int argc, char **argv)
     for (int k = 0; kernels[k].name; k++)
         printf("%-36s %4d cases, %d wrong\n", kernels[k].name, kernels[k].ran, kernels[k].wrong);
     printf("%d products, %d wrong\n", ran, wrong);
-    if (benches) {
-        double (*peak_of)(int format);
-        void *symbol = dlsym(library, "ht_cuda_peak");
-        memcpy(&peak_of, &symbol, sizeof peak_of);
-        bench_all(symbol ? peak_of : NULL);
-    }
+    if (benches)
+        bench_all();
     gpu->close();
     return wrong != 0;
 }

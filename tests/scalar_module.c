@@ -585,6 +585,11 @@ static const char *attention_name(const ht_cuda_attention *a)
     return a->causal ? "scalar_causal" : "scalar";
 }
 
+static double peak(ht_cuda_weights format)
+{
+    return format == HT_CUDA_W_F16 ? 1e9 : 2e9;
+}
+
 static const ht_cuda_module module = {
     HT_CUDA_VERSION,
     devices,
@@ -618,6 +623,7 @@ static const ht_cuda_module module = {
     embedding,
     input_scale,
     input_range,
+    peak,
 };
 
 const ht_cuda_module *ht_cuda_module_get(void);
