@@ -174,8 +174,8 @@ fuzzers: $(FUZZERS)
 # Packages come first and may bring the compiler: so these call make again rather than depend on files.
 AGAIN := --no-print-directory
 
-# The text-to-image model that the demo draws with.
-EMOJI     := models/emoji
+# The text-to-image model that the demo draws with: quantized on first use.
+EMOJI     := out/emoji-w4a8
 EMOJI_HOW := --guidance 5 --steps 20 --sampler dpm++
 
 demo:
@@ -184,6 +184,7 @@ demo:
 	@mkdir -p out
 	$(B)/halftone sample models/cifar10-w4a8 -n 64 --steps 50 -o out/cifar10-w4a8.png
 	$(B)/halftone sample models/cifar10-w4a8 --beside models/cifar10 -n 16 --steps 50 -o out/beside.png
+	[ -d $(EMOJI) ] || $(B)/halftone quantize models/emoji -o $(EMOJI)
 	$(B)/halftone sample $(EMOJI) -p "a penguin" $(EMOJI_HOW) -o out/penguin.png
 	$(B)/halftone sample $(EMOJI) --prompts models/emoji/prompts.txt $(EMOJI_HOW) -o out/emoji.png
 	$(B)/halftone sample models/emoji-dit --class 1,10,27,42,50,69,73,77 -n 16 -o out/emoji-dit.png
