@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "quant/low_rank.h"
+#include "quant/rotate.h"
 
 /* ---- inputs ---- */
 
@@ -92,6 +93,24 @@ static void smooth_part(const ht_layer_part *part, size_t out, size_t in, float 
         values[i] /= part->smooth[i % in % count];
     for (size_t i = 0; h && i < k * k; i++)
         h[i] *= part->smooth[i / k % count] * part->smooth[i % k % count];
+}
+
+/* Along both sides of h. */
+static void rotate_part(int group, size_t out, size_t in, float *values, size_t k, float *h)
+{
+    ht_rotate(out * in, group, values);
+    for (int side = 0; h && side < 2; side++) {
+        ht_rotate(k * k, group, h);
+        for (size_t i = 0; i < k; i++)
+            for (size_t j = 0; j < i; j++) {
+                float x = h[i * k + j];
+                h[i * k + j] = h[j * k + i];
+                h[j * k + i] = x;
+            }
+    }
+    for (size_t i = 0; h && i < k; i++) /* symmetric, whatever was rounded */
+        for (size_t j = 0; j < i; j++)
+            h[i * k + j] = h[j * k + i];
 }
 
 /* What a part is rounded from: its weights and their inputs' moments, smoothed. */
@@ -198,6 +217,8 @@ static ht_status make_weight(ht_arena *arena, const ht_layer_request *r, ht_laye
         status = ht_fail(HT_ERR_MEMORY, "%s: out of memory", layer->name);
     if (!status && layer->rank)
         status = subtract_branch(meanwhile, layer, p, b, &s);
+    if (!status && layer->rotate)
+        rotate_part(layer->rotate, s.matrix.out, s.matrix.in, s.values, s.span, s.h);
     if (!status)
         status = ht_quantized_alloc(arena, &layer->format, &s.matrix, &part->weight);
     rounding.moments_block = s.h ? s.span : 0;
@@ -240,6 +261,10 @@ ht_status ht_layer_make(ht_arena *arena, const ht_layer_request *r, ht_layer *la
         layer->input = *r->input;
     layer->part[0].count = split ? p->parts[0] : ht_layer_inputs(layer);
     layer->part[1] = (ht_layer_part){.begin = p->parts[0], .count = p->parts[1]};
+    bool whole = r->rotate != 0;
+    for (int i = 0; whole && i < layer->parts; i++)
+        whole = layer->part[i].count % r->rotate == 0;
+    layer->rotate = whole ? r->rotate : 0;
     for (int i = 0; r->smooth && i < layer->parts; i++)
         layer->part[i].smooth = r->smooth + layer->part[i].begin;
     *error = (ht_round_error){0};

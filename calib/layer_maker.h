@@ -15,6 +15,7 @@ typedef struct ht_layer_request {
     const ht_input_moments *moments; /* NULL: rounding to nearest */
     const float *smooth;             /* [channels] that inputs are multiplied by, and weights divided; NULL: none */
     const ht_channel_ranges *ranges; /* of the inputs before that */
+    int rotate;                      /* channels of a group; 0: none */
     int rank;                        /* of the branch beside the codes; 0: none */
     ht_round_options rounding;
     ht_scale_method observer;

@@ -58,6 +58,7 @@ static ht_status make_one(worker *me, int i, const ht_format *format, ht_made *m
                           .split = !q->options->no_split,
                           .moments = q->moments[i].h ? &q->moments[i] : NULL,
                           .smooth = q->smooth[i],
+                          .rotate = ht_quantizer_runs_every_step(q, i) ? q->options->rotate : 0,
                           .ranges = &q->ranges[i],
                           .rounding = q->rounding,
                           .observer = q->observer,

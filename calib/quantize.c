@@ -146,8 +146,9 @@ static ht_status check_finite(const ht_model_product *p)
     return HT_OK;
 }
 
-static bool runs_every_step(const ht_model_product *p)
+bool ht_quantizer_runs_every_step(const ht_quantizer *q, int i)
 {
+    const ht_model_product *p = &q->products.product[i];
     return !p->timeless && !ht_product_is_temporal(p) && p->role != HT_ROLE_CONDITION;
 }
 
@@ -157,7 +158,8 @@ int ht_quantizer_rank(const ht_quantizer *q, int i)
     const ht_model_product *p = &q->products.product[i];
     int64_t out = p->weight->shape[0], in = p->weights / out;
     bool small = 16.0 * q->options->low_rank * (double)(out + in) > q->scheme.low.grid.bits * (double)(out * in);
-    return q->choices[i].width == HT_WIDTH_LOW && runs_every_step(p) && !small ? q->options->low_rank : 0;
+    return q->choices[i].width == HT_WIDTH_LOW && ht_quantizer_runs_every_step(q, i) && !small ? q->options->low_rank
+                                                                                               : 0;
 }
 
 /* Bits of product i, scales included, in a format. */
@@ -236,8 +238,7 @@ static ht_status gather_outputs(ht_quantizer *q)
 /* Layers that take codes every step. */
 static bool is_smoothed(const ht_quantizer *q, int i)
 {
-    return q->choices[i].width != HT_WIDTH_FLOAT && !q->choices[i].float_input &&
-           runs_every_step(&q->products.product[i]);
+    return q->choices[i].width != HT_WIDTH_FLOAT && !q->choices[i].float_input && ht_quantizer_runs_every_step(q, i);
 }
 
 static ht_status smooth(ht_quantizer *q)

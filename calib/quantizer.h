@@ -60,6 +60,9 @@ ht_status ht_quantizer_make(ht_quantizer *q, const int *list, int n);
 /* Whether the budget may raise layer i to 8 bits. */
 bool ht_quantizer_may_widen(const ht_quantizer *q, int i);
 
+/* Whether product i depends on more than timestep and condition. */
+bool ht_quantizer_runs_every_step(const ht_quantizer *q, int i);
+
 /* Of the branch that layer i has beside codes of the scheme's width; 0: none. */
 int ht_quantizer_rank(const ht_quantizer *q, int i);
 

@@ -9,6 +9,7 @@
 #include "calib/calibration.h"
 #include "calib/scheme.h"
 #include "quant/low_rank.h"
+#include "quant/rotate.h"
 #include "quant/round.h"
 #include "sampler/steps.h"
 
@@ -41,6 +42,7 @@ const ht_setting ht_quantize_settings[] = {
     {"scale", HT_SETTING_TEXT, AT(scale), .text = "mse"},
     {"scale_powers", HT_SETTING_TEXT, AT(scale_powers), .text = "free"},
     {"smooth", HT_SETTING_REAL, AT(smooth)},
+    {"rotate", HT_SETTING_INT, AT(rotate)},
     {"low_rank", HT_SETTING_INT, AT(low_rank)},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
@@ -212,6 +214,12 @@ static ht_status check_numbers(const ht_quantize_options *o)
     if (o->low_rank && (o->blocks || o->couple))
         return ht_fail(HT_ERR_ARGUMENT, "%s of layers with a branch of low rank cannot be; leave out one of them",
                        o->blocks ? "reconstruction of blocks" : "coupled rounding");
+    if (o->rotate && !ht_rotates(o->rotate))
+        return ht_fail(HT_ERR_ARGUMENT, "rotation in groups of %d channels; wanted a power of 4 up to %d, 0 for none",
+                       o->rotate, HT_MOST_ROTATED);
+    if (o->rotate && o->blocks)
+        return ht_fail(HT_ERR_ARGUMENT,
+                       "blocks of rotated layers cannot be reconstructed; leave out blocks, or rotate");
     if (o->blocks < 0)
         return ht_fail(HT_ERR_ARGUMENT, "%d iterations of block reconstruction; wanted 1 or more, 0 for none",
                        o->blocks);
@@ -239,6 +247,8 @@ ht_status ht_quantize_check(const ht_quantize_options *options)
                          "scale_powers \"%s\" of weights as %s, whose scales are %s already; wanted a "
                          "format with float32 scales, as fp4_e2m1",
                          o.scale_powers, scheme.low.name, ht_dtype_name(scheme.low.scale));
+    if (!status && o.rotate && !o.dynamic && !scheme.float_inputs)
+        status = ht_fail(HT_ERR_ARGUMENT, "rotated inputs have no ranges by timestep; make them dynamic, or float");
     if (!status && o.dynamic && !scheme.float_inputs && !scheme.input.asymmetric)
         status = ht_fail(HT_ERR_ARGUMENT, "dynamic scales of inputs as %s; wanted uint2 to uint8", scheme.input.name);
     return status;

@@ -34,6 +34,8 @@ static const option quantize_options[] = {
      .record = "Scale-powers", .help = "4-bit weights' scales: powers of two, or those times one of the tensor"},
     {.name = "smooth", .argument = "ALPHA", .type = OPTION_REAL, OPTION(smooth), .max = 1, .initial = "0",
      .record = "Smooth", .help = "SmoothQuant: inputs' channels by their largest to this power; 0: none"},
+    {.name = "rotate", .argument = "N", .type = OPTION_COUNT, OPTION(rotate), .max = 1024, .initial = "0",
+     .record = "Rotate", .help = "Hadamard rotation of N channels at a time, a power of 4; with --dynamic; 0: none"},
     {.name = "low-rank", .argument = "R", .type = OPTION_COUNT, OPTION(low_rank), .max = 256, .initial = "0",
      .record = "Low-rank", .help = "SVDQuant: a branch of this rank in 16 bits beside 4-bit weights; 0: none"},
     {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, OPTION(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",

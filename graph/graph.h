@@ -152,6 +152,8 @@ ht_value *ht_rms_norm(ht_graph *g, ht_value *x, const ht_tensor *weight, float e
 ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b); /* same shapes */
 /* x times a number of each channel, of weights that were divided by it (SmoothQuant, arXiv:2211.10438). */
 ht_value *ht_smooth(ht_graph *g, ht_value *x, const ht_tensor *factors);
+/* Groups of so many channels rotated (quant/rotate.h). */
+ht_value *ht_rotate_channels(ht_graph *g, ht_value *x, int group);
 ht_value *ht_row(ht_graph *g, const ht_tensor *table, int row);     /* [rows,c] -> [1,c] */
 ht_value *ht_slice(ht_graph *g, ht_value *x, int begin, int count); /* channels */
 ht_value *ht_pick(ht_graph *g, ht_value *x, ht_value *token);       /* [n,tokens,c], [n,1] -> [n,c] */

@@ -53,6 +53,7 @@ bool ht_modulate_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_gate_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_rms_norm_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_multiply_shape(ht_graph *g, ht_op *op, ht_value *out);
+bool ht_rotate_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_unpatchify_shape(ht_graph *g, ht_op *op, ht_value *out);
 bool ht_row_shape(ht_graph *g, ht_op *op, ht_value *out);
 

@@ -186,6 +186,19 @@ static bool fits(ht_graph *g, const ht_op *op)
     return false;
 }
 
+/* Input `slot` rotated, once for all layers that want it so. */
+static void rotate_input(ht_graph *g, ht_op *op, int slot)
+{
+    ht_value *x = op->in[slot];
+    for (int i = 0; i < g->n_ops && x; i++)
+        if (g->ops[i]->kind == HT_OP_rotate && g->ops[i]->in[HT_IN_X] == x &&
+            g->ops[i]->attrs.count == op->layer->rotate) {
+            op->in[slot] = g->ops[i]->out;
+            return;
+        }
+    op->in[slot] = x ? ht_rotate_channels(g, x, op->layer->rotate) : NULL;
+}
+
 static void quantize_op(ht_graph *g, ht_op *op)
 {
     if (!(op->layer = ht_layers_of_weight(g->layers, op->in[HT_IN_WEIGHT]->name)) || !fits(g, op))
@@ -197,6 +210,8 @@ static void quantize_op(ht_graph *g, ht_op *op)
             smooth_input(g, op, slot);
     if (op->layer->rank && !g->status)
         add_branch(g, op);
+    for (int slot = HT_IN_X; op->layer->rotate && slot <= HT_IN_X2; slot++)
+        rotate_input(g, op, slot);
     if (op->layer->mode == HT_INPUT_FLOAT || g->status)
         return;
     if (op->layer->mode == HT_INPUT_DYNAMIC && op->layer->parts == 1 && op->in[HT_IN_X2]) {

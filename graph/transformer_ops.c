@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "graph/graph_private.h"
+#include "quant/rotate.h"
 
 static int64_t channels(const ht_value *v)
 {
@@ -70,6 +71,14 @@ bool ht_multiply_shape(ht_graph *g, ht_op *op, ht_value *out)
     return like(out, a);
 }
 
+bool ht_rotate_shape(ht_graph *g, ht_op *op, ht_value *out)
+{
+    const ht_value *x = op->in[HT_IN_X];
+    if (!ht_rotates(op->attrs.count) || channels(x) % op->attrs.count)
+        return wrong(g, op, "channels must be whole groups, of a power of 4");
+    return like(out, x);
+}
+
 bool ht_unpatchify_shape(ht_graph *g, ht_op *op, ht_value *out)
 {
     const ht_value *x = op->in[HT_IN_X];
@@ -127,6 +136,11 @@ ht_value *ht_smooth(ht_graph *g, ht_value *x, const ht_tensor *factors)
 ht_value *ht_multiply(ht_graph *g, ht_value *a, ht_value *b)
 {
     return ht_graph_add_op(g, HT_OP_multiply, &(ht_op){.in = {[HT_IN_X] = a, [HT_IN_X2] = b}});
+}
+
+ht_value *ht_rotate_channels(ht_graph *g, ht_value *x, int group)
+{
+    return ht_graph_add_op(g, HT_OP_rotate, &(ht_op){.in = {x}, .attrs = {.count = group}});
 }
 
 ht_value *ht_unpatchify(ht_graph *g, ht_value *x, int size)

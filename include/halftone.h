@@ -419,6 +419,8 @@ typedef struct ht_quantize_options {
                                  errs little (docs/quantization.md) */
     double smooth;            /* above 0, at most 1: channels of inputs are evened out against those of weights, with
                                                 this exponent (SmoothQuant's alpha); 0: they are not */
+    int rotate; /* above 0: groups of so many channels, a power of 4, are rotated by a Hadamard matrix, in weights and,
+                   as they come, inputs, which are dynamic or float; 0: none */
     int low_rank; /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
     const char *observer; /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
     double percentile;    /* of "percentile"; 0 means 99.9 */

@@ -18,6 +18,7 @@
 #include "core/json.h"
 #include "quant/foreign.h"
 #include "quant/low_rank.h"
+#include "quant/rotate.h"
 
 enum { MAX_GROUPS = 1024, MAX_INPUTS = 1 << 24 };
 
@@ -312,6 +313,8 @@ static ht_status read_layer(reader *r, const json_t *object)
     const char *format = ht_json_string(&j, "format", NULL), *input = ht_json_string(&j, "input", NULL);
     layer->mode = (ht_input_mode)ht_json_choice(&j, "input_mode", HT_INPUT_FLOAT, modes);
     layer->error = ht_json_real(&j, "error", -1);
+    if (json_is_true(json_object_get(object, "convrot")))
+        layer->rotate = ht_json_int(&j, "convrot_groupsize", 256, 4, HT_MOST_ROTATED);
     if (!where)
         return HT_ERR_MEMORY;
     if (j.status)
@@ -388,10 +391,12 @@ ht_status ht_layers_read(ht_arena *arena, const ht_safetensors *file, ht_layers 
     reader r = {.arena = arena, .file = file, .path = ht_safetensors_path(file)};
     json_t *list = NULL;
     *layers = (ht_layers){0};
-    if (!text)
-        return HT_OK;
     const char *label = ht_sprintf(arena, "%s: %s", r.path, list_name);
-    ht_status status = label ? ht_json_parse_strict(text, strlen(text), label, &list) : HT_ERR_MEMORY;
+    ht_status status = label ? HT_OK : HT_ERR_MEMORY;
+    if (!status)
+        status = text ? ht_json_parse_strict(text, strlen(text), label, &list) : ht_foreign_list(file, &list);
+    if (!status && !list)
+        return HT_OK;
     if (!status && (status = read_list(&r, list, layers)))
         status = ht_fail_in(status == HT_ERR_SHAPE ? HT_ERR_FORMAT : status, "%s", r.path);
     json_decref(list);
@@ -488,6 +493,10 @@ static json_t *entry_of(const ht_layer *layer)
     if (layer->mode != HT_INPUT_FLOAT) {
         json_object_set_new(e, "input", json_string(layer->input.name));
         json_object_set_new(e, "input_mode", json_string(ht_input_mode_name(layer->mode)));
+    }
+    if (layer->rotate) {
+        json_object_set_new(e, "convrot", json_true());
+        json_object_set_new(e, "convrot_groupsize", json_integer(layer->rotate));
     }
     if (layer->error >= 0)
         json_object_set_new(e, "error", json_real(layer->error));

@@ -3,6 +3,10 @@
  * + c (cuBLAS documentation, "1D block scaling factors layout"); codes with the high nibble first. */
 #include "quant/foreign.h"
 
+#include <string.h>
+
+#include "core/json.h"
+
 enum { TILE_ROWS = 128, TILE_COLUMNS = 4, TILE = TILE_ROWS * TILE_COLUMNS };
 
 static size_t tiles_of(size_t n, size_t tile)
@@ -29,4 +33,32 @@ void ht_foreign_swap_nibbles(const uint8_t *from, size_t bytes, uint8_t *to)
 {
     for (size_t i = 0; i < bytes; i++)
         to[i] = (uint8_t)(from[i] << 4 | from[i] >> 4);
+}
+
+ht_status ht_foreign_list(const ht_safetensors *file, json_t **list)
+{
+    static const char end[] = ".comfy_quant";
+    json_t *layers = NULL;
+    ht_status status = HT_OK;
+    for (size_t i = 0; !status && i < ht_safetensors_count(file); i++) {
+        const ht_tensor *t = ht_safetensors_at(file, i);
+        size_t n = strlen(t->name), stem = n > sizeof end - 1 ? n - (sizeof end - 1) : 0;
+        json_t *entry = NULL;
+        if (!stem || strcmp(t->name + stem, end) != 0)
+            continue;
+        if (t->dtype != HT_U8 || t->bytes > 4096)
+            status = ht_fail(HT_ERR_FORMAT, "%s is not the text of a format", t->name);
+        if (!status)
+            status = ht_json_parse_strict(t->data, t->bytes, t->name, &entry);
+        layers = layers ? layers : json_object();
+        char name[512] = "";
+        memcpy(name, t->name, stem < sizeof name ? stem : sizeof name - 1);
+        if (!status)
+            json_object_set_new(layers, name, entry);
+    }
+    *list = layers && !status ? json_pack("{s:o}", "layers", layers) : NULL;
+    if (!status)
+        return HT_OK;
+    json_decref(layers);
+    return ht_fail_in(HT_ERR_FORMAT, "%s", ht_safetensors_path(file));
 }

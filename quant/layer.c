@@ -4,6 +4,8 @@
 #include <math.h>
 #include <string.h>
 
+#include "quant/rotate.h"
+
 static const char *const mode_names[] = {"float", "static", "dynamic"};
 
 const char *ht_input_mode_name(ht_input_mode mode)
@@ -175,6 +177,16 @@ static ht_status check_branch(const ht_layer *layer)
     return status ? status : check_halves(layer, "low_rank_up", layer->up, layer->rank * ht_layer_outputs(layer));
 }
 
+static ht_status check_rotation(const ht_layer *layer)
+{
+    for (int p = 0; layer->rotate && p < layer->parts; p++)
+        if (!ht_rotates(layer->rotate) || layer->part[p].count % layer->rotate)
+            return ht_fail(HT_ERR_FORMAT,
+                           "%s: rotated in groups of %d; wanted a power of 4 up to %d that divides its %lld channels",
+                           layer->name, layer->rotate, HT_MOST_ROTATED, (long long)layer->part[p].count);
+    return HT_OK;
+}
+
 ht_status ht_layer_check(const ht_layer *layer)
 {
     int64_t at = 0;
@@ -198,6 +210,8 @@ ht_status ht_layer_check(const ht_layer *layer)
     }
     if (!status)
         status = check_branch(layer);
+    if (!status)
+        status = check_rotation(layer);
     if (!status && at != ht_layer_inputs(layer))
         return ht_fail(HT_ERR_FORMAT, "%s: its parts cover %lld of %lld input channels", layer->name, (long long)at,
                        (long long)ht_layer_inputs(layer));

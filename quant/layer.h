@@ -46,6 +46,8 @@ typedef struct ht_layer {
     int rank; /* of a branch of float16 beside the codes: y = codes' product + up (down x).  0: there is none */
     const uint16_t *down; /* [rank,in] or [rank,in,k,k], of the smoothed inputs; float16 */
     const uint16_t *up;   /* [out,rank] */
+    int rotate;   /* channels of a group that is rotated (quant/rotate.h), weights and, after smoothing, inputs; 0: none
+                   */
     double error; /* of the layer's output, squared and relative, measured when it was made; negative: not known */
 } ht_layer;
 
