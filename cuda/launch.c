@@ -223,6 +223,16 @@ static int add_position(const ht_program *p, const ht_cuda_step *s, int n)
     return p->module->map(&a);
 }
 
+/* A number a channel, the same for every row. */
+static int smooth(const ht_program *p, const ht_cuda_step *s, int n)
+{
+    ht_cuda_map a = map_of(p, s, n, HT_CUDA_TIMES_TABLE);
+    a.table = s->constant[0];
+    a.a = 1;
+    a.codes = codes_of(p, s->op, HT_IN_OUT_SCALE);
+    return p->module->map(&a);
+}
+
 /* A row of a table: a constant of the graph. */
 static int row(const ht_program *p, const ht_cuda_step *s, int n)
 {
@@ -323,6 +333,7 @@ static const launcher launchers[HT_OP_KINDS] = {
     [HT_OP_geglu] = geglu,
     [HT_OP_quantize] = quantize,
     [HT_OP_add_position] = add_position,
+    [HT_OP_smooth] = smooth,
     [HT_OP_row] = row,
     [HT_OP_slice] = move,
     [HT_OP_concat] = move,

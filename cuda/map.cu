@@ -64,7 +64,7 @@ template <int KIND> __device__ __forceinline__ float one_to_one(const ht_cuda_ma
 template <int KIND> __device__ constexpr bool takes_row()
 {
     return KIND == HT_CUDA_ADD_ROW || KIND == HT_CUDA_SCALE_SHIFT || KIND == HT_CUDA_GATE || KIND == HT_CUDA_GEGLU ||
-           KIND == HT_CUDA_QUANTIZE || KIND == HT_CUDA_ADD_TABLE;
+           KIND == HT_CUDA_QUANTIZE || KIND == HT_CUDA_ADD_TABLE || KIND == HT_CUDA_TIMES_TABLE;
 }
 
 template <int KIND, int W>
@@ -91,7 +91,7 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const __grid_constant__ ht
         ht_load_floats<W>(z, row_of(m.row, row, m.rows_per_image) + column);
     if (KIND == HT_CUDA_SCALE_SHIFT)
         ht_load_floats<W>(y, row_of(m.row2, row, m.rows_per_image) + column);
-    if (KIND == HT_CUDA_ADD_TABLE)
+    if (KIND == HT_CUDA_ADD_TABLE || KIND == HT_CUDA_TIMES_TABLE)
         ht_load_floats<W>(z, m.table + repeated(row, (int64_t)m.a) * m.channels + column);
     float step =
         KIND == HT_CUDA_QUANTIZE && !ht_makes_codes(m.out) ? ht_scale_of(m.codes.scale, row, m.rows_per_image).x : 1;
@@ -103,6 +103,8 @@ __global__ void __launch_bounds__(THREADS) map_kernel(const __grid_constant__ ht
             x[k] = __fmul_rn(x[k], y[k]);
         else if (KIND == HT_CUDA_ADD_ROW || KIND == HT_CUDA_ADD_TABLE)
             x[k] = __fadd_rn(x[k], z[k]);
+        else if (KIND == HT_CUDA_TIMES_TABLE)
+            x[k] = __fmul_rn(x[k], z[k]);
         else if (KIND == HT_CUDA_SCALE_SHIFT) {
             x[k] = __fmaf_rn(x[k], __fadd_rn(1.0f, z[k]), y[k]);
             x[k] = m.a != 0 ? ht_silu_f32(x[k]) : x[k];
@@ -137,6 +139,7 @@ static const map_function kernels[][2] = {
     {map_kernel<HT_CUDA_GEGLU, 1>, map_kernel<HT_CUDA_GEGLU, 8>},
     {map_kernel<HT_CUDA_QUANTIZE, 1>, map_kernel<HT_CUDA_QUANTIZE, 8>},
     {map_kernel<HT_CUDA_ADD_TABLE, 1>, map_kernel<HT_CUDA_ADD_TABLE, 8>},
+    {map_kernel<HT_CUDA_TIMES_TABLE, 1>, map_kernel<HT_CUDA_TIMES_TABLE, 8>},
 };
 
 static bool takes_two(ht_cuda_map_kind kind)
@@ -156,7 +159,8 @@ static const char *map_refusal(const ht_cuda_map *m)
     bool rows = m->kind == HT_CUDA_ADD_ROW || m->kind == HT_CUDA_SCALE_SHIFT || m->kind == HT_CUDA_GATE;
     if ((rows && !m->row.data) || (m->kind == HT_CUDA_SCALE_SHIFT && !m->row2.data))
         return "no row";
-    if (m->kind == HT_CUDA_ADD_TABLE && (!m->table || m->a < 1))
+    bool table = m->kind == HT_CUDA_ADD_TABLE || m->kind == HT_CUDA_TIMES_TABLE;
+    if (table && (!m->table || m->a < 1))
         return "no table";
     return NULL;
 }

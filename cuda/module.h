@@ -182,7 +182,8 @@ typedef enum ht_cuda_map_kind {
     HT_CUDA_GATE,        /* x row + y */
     HT_CUDA_GEGLU,       /* x [rows][2 c] -> first half * gelu(second half) */
     HT_CUDA_QUANTIZE,    /* x to codes; to U8 or E4M3, or where out is F16 or F32 to the float grid's value */
-    HT_CUDA_ADD_TABLE    /* x + table[row % a][channel] */
+    HT_CUDA_ADD_TABLE,   /* x + table[row % a][channel] */
+    HT_CUDA_TIMES_TABLE  /* x * the same */
 } ht_cuda_map_kind;
 
 typedef struct ht_cuda_map {

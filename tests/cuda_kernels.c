@@ -711,6 +711,8 @@ static double map_reference(const ht_cuda_map *m, const map_values *e, float ste
         return (double)fmaf(e->x, e->row, e->y);
     case HT_CUDA_ADD_TABLE:
         return (double)(e->x + e->table);
+    case HT_CUDA_TIMES_TABLE:
+        return (double)(e->x * e->table);
     case HT_CUDA_QUANTIZE:
         if (m->out.dtype == HT_CUDA_F32 || m->out.dtype == HT_CUDA_F16)
             return (double)(grid_round(m, e->x / step) * step);
@@ -723,7 +725,7 @@ static double map_reference(const ht_cuda_map *m, const map_values *e, float ste
 static void map_case(void)
 {
     static const int widths[] = {1, 3, 8, 16, 64, 77, 320, 1280, 0};
-    ht_cuda_map m = {.kind = (ht_cuda_map_kind)draw(0, HT_CUDA_ADD_TABLE),
+    ht_cuda_map m = {.kind = (ht_cuda_map_kind)draw(0, HT_CUDA_TIMES_TABLE),
                      .channels = pick(widths),
                      .a = (float)draw(0, 3),
                      .b = 0.25f};
@@ -732,7 +734,7 @@ static void map_case(void)
     ht_cuda_dtype in = draw_input(), in2 = draw_input(), out = draw_output();
     m.rows = rows;
     m.rows_per_image = per_image;
-    m.a = m.kind == HT_CUDA_ADD_TABLE ? (float)per_image : m.a;
+    m.a = m.kind >= HT_CUDA_ADD_TABLE ? (float)per_image : m.a;
     bool two = m.kind == HT_CUDA_ADD || m.kind == HT_CUDA_MULTIPLY, repeats = two && chance(40), second = chance(50);
     m.x_period = repeats && second ? in_image : 0;
     m.y_period = repeats && !second ? in_image : 0;

@@ -360,6 +360,8 @@ static float map_value(const ht_cuda_map *m, int64_t i, int64_t row)
         return x * gelu(get(&m->x, (row * 2 + 1) * m->channels + c));
     case HT_CUDA_ADD_TABLE:
         return x + m->table[row % (int64_t)m->a * m->channels + c];
+    case HT_CUDA_TIMES_TABLE:
+        return x * m->table[row % (int64_t)m->a * m->channels + c];
     case HT_CUDA_QUANTIZE:
         if (m->out.dtype != HT_CUDA_F16 && m->out.dtype != HT_CUDA_F32)
             return x;

@@ -238,29 +238,37 @@ static double brute_force(const layer *l, const rounded *r)
     return least;
 }
 
-static void adaround_comes_near_the_best_of_all_choices(void **state)
+/* Of the error that nearest codes have above the best of all choices, AdaRound leaves less than this share, summed over
+ * small layers in these formats. */
+static void comes_near_the_best(const char *const *of, int n, double share)
 {
-    static const char *const some[] = {"int4", "fp4_e2m1", "int2", "uint4", "fp4_e3m0", "fp6_e3m2"};
     double best = 0, found = 0, nearest = 0;
-    (void)state;
     for (uint32_t seed = 1; seed <= 40; seed++) {
         layer l = layer_of(1, 8, 40, 8, seed * 77);
         ht_round_options o = options_of(HT_ROUND_ADAROUND);
         o.iterations = 400;
-        rounded r = round_layer(some[seed % 6], &l, o);
+        rounded r = round_layer(of[seed % (uint32_t)n], &l, o);
         double w[8], signal, least = brute_force(&l, &r);
         for (int k = 0; k < 8; k++)
             w[k] = l.w[k];
         signal = energy(&l, w, 0);
         assert_true(r.error.after * signal >= least * (1 - 1e-4));
-        best += least / signal / r.error.before; /* formats err by very different amounts */
-        found += r.error.after / r.error.before;
-        nearest++;
+        best += least / signal;
+        found += r.error.after;
+        nearest += r.error.before;
         ht_arena_free(r.arena);
         free_layer(&l);
     }
-    if (!(found - best < 0.45 * (nearest - best))) /* int4 0.35, E3M0 0.43 over more seeds */
-        fail_msg("best %g, found %g, nearest %g", best, found, nearest);
+    if (!(found - best < share * (nearest - best)))
+        fail_msg("%s ...: best %g, found %g, nearest %g", of[0], best, found, nearest);
+}
+
+static void adaround_comes_near_the_best_of_all_choices(void **state)
+{
+    (void)state;
+    comes_near_the_best((const char *const[]){"int4", "fp4_e2m1", "int2", "uint4"}, 4, 0.4);
+    comes_near_the_best((const char *const[]){"fp6_e3m2"}, 1, 0.4);
+    comes_near_the_best((const char *const[]){"fp4_e3m0"}, 1, 0.45); /* neighbours a factor of two apart */
 }
 
 /* On float grids too, where what lies between them is not the same everywhere (FP4DiT's generalization). */
