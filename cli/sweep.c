@@ -32,8 +32,7 @@ static const option sweep_options[] = {
     {.name = "keep", .type = OPTION_FLAG, AT(keep), .help = "leave calibrations and quantized models in FOLDER/cache"},
     {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16",
      .help = "images evaluated at once; same results with any"},
-    {.name = "threads", .argument = "N", .type = OPTION_INT, AT(threads), .max = 1024, .initial = "0",
-     .help = "threads; 0: all processors; same results with any"},
+    RUN_OPTIONS(sweep_settings),
     {.name = "quiet", .letter = 'q', .type = OPTION_FLAG, AT(quiet), .help = "no progress, no lines about cells"},
     {.name = "json", .type = OPTION_FLAG, AT(json), .help = "print one JSON object with all results"},
     {0}};
@@ -123,7 +122,9 @@ static int add_components(const job *j, char *text, size_t size)
 
 static int make_keys(job *j)
 {
-    char identity[256], extra[2 * PATH_MAX + 64];
+    char identity[256], extra[2 * PATH_MAX + 96];
+    const run_settings *run = &j->s->run;
+    bool as_ever = strcmp(run->backend, "cuda") != 0; /* rows of a GPU are others than the CPU's */
     const char *hash;
     if (ht_model_identity(j->plan.arena, j->model, &hash))
         return report_failure();
@@ -131,8 +132,8 @@ static int make_keys(job *j)
     int code = add_configs(j->s->model, identity, sizeof identity);
     if (!code)
         code = add_components(j, identity, sizeof identity);
-    snprintf(extra, sizeof extra, "%s|%s", j->plan.features ? j->plan.features : "",
-             j->plan.reference ? j->plan.reference : "");
+    snprintf(extra, sizeof extra, "%s|%s%s%s", j->plan.features ? j->plan.features : "",
+             j->plan.reference ? j->plan.reference : "", as_ever ? "" : "|cuda ", as_ever ? "" : run->dtype);
     return code ? code : sweep_plan_keys(&j->plan, identity, extra);
 }
 
@@ -336,7 +337,7 @@ static int run_sweep(const void *settings)
 {
     const sweep_settings *s = settings;
     sweep_settings mine = *s;
-    mine.threads = ranks_threads(s->threads);
+    mine.run.threads = ranks_threads(s->run.threads);
     mine.quiet = s->quiet || ranks_index();
     if (!s->output && !s->dry_run)
         return options_wrong(&sweep_command, "--output FOLDER is missing");

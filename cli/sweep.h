@@ -14,7 +14,8 @@ enum { SWEEP_KEY = 17, SWEEP_MAX_CELLS = 4096, SWEEP_MAX_AXES = 16, SWEEP_SHOWN 
 
 typedef struct sweep_settings {
     const char *model, *file, *output;
-    int64_t batch, threads;
+    int64_t batch;
+    run_settings run;
     bool dry_run, keep, quiet, json;
 } sweep_settings;
 

@@ -108,7 +108,7 @@ static ht_status calibrate(run *r, const sweep_cell *c)
 {
     ht_calibrate_options options = c->calibrate.options;
     options.batch = (int)r->s->batch;
-    options.threads = (int)r->s->threads;
+    options.threads = (int)r->s->run.threads;
     options.progress = on_progress;
     options.user = r;
     if (!access(r->calibration, R_OK))
@@ -133,7 +133,7 @@ static ht_status quantize(run *r, const sweep_cell *c)
         return status;
     options.calibration = r->calibration;
     options.batch = (int)r->s->batch;
-    options.threads = (int)r->s->threads;
+    options.threads = (int)r->s->run.threads;
     options.progress = on_progress;
     options.user = r;
     begin(r, "quantizing");

@@ -61,10 +61,10 @@ static ht_status draw(const sweep_images *m, ht_pipeline *pipeline, const sample
 ht_status sweep_images_draw(sweep_images *m, const char *model, const sample_settings *s, float *images,
                             double *seconds)
 {
-    ht_session_options how = {.batch = (int)(s->n < m->settings->batch ? s->n : m->settings->batch),
-                              .threads = (int)m->settings->threads,
-                              .height = m->size[0],
-                              .width = m->size[1]};
+    ht_session_options how = run_session_options(&m->settings->run);
+    how.batch = (int)(s->n < m->settings->batch ? s->n : m->settings->batch);
+    how.height = m->size[0];
+    how.width = m->size[1];
     ht_pipeline *pipeline = NULL;
     ht_status status = ht_pipeline_open(model, &how, &pipeline);
     double start = seconds_now();
@@ -109,7 +109,9 @@ static ht_status find_size(sweep_images *m, const sample_settings *s)
 {
     ht_pipeline *pipeline;
     ht_pipeline_info info;
-    ht_session_options how = {.height = s->size.height, .width = s->size.width, .threads = (int)m->settings->threads};
+    ht_session_options how = run_session_options(&m->settings->run);
+    how.height = s->size.height;
+    how.width = s->size.width;
     ht_status status = ht_pipeline_open(m->settings->model, &how, &pipeline);
     if (status)
         return status;

@@ -46,7 +46,7 @@ static ht_evaluate_options evaluate_options(sweep_measure *m, unsigned metrics)
     return (ht_evaluate_options){.features = m->network[0] ? m->network : NULL,
                                  .resize = m->network[0] ? m->o.plan->resize : NULL,
                                  .metrics = metrics,
-                                 .threads = (int)m->o.settings->threads,
+                                 .threads = (int)m->o.settings->run.threads,
                                  .seed = 2020,
                                  .remark = on_remark,
                                  .user = m};
@@ -209,7 +209,8 @@ ht_status sweep_measure_images(sweep_measure *m, int64_t n, const int size[3], c
 static ht_status predict(sweep_measure *m, ht_model *model, const char *out)
 {
     const sweep_settings *s = m->o.settings;
-    ht_session_options options = {.batch = (int)s->batch, .threads = (int)s->threads};
+    ht_session_options options = run_session_options(&s->run);
+    options.batch = (int)s->batch;
     return ht_predict_file(model, &options, m->samples, out, m->o.progress, m->o.user);
 }
 
@@ -219,7 +220,7 @@ ht_status sweep_measure_samples(sweep_measure *m)
     ht_calibrate_options options = m->o.plan->error.options;
     ht_status status = HT_OK;
     options.batch = (int)m->o.settings->batch;
-    options.threads = (int)m->o.settings->threads;
+    options.threads = (int)m->o.settings->run.threads;
     options.progress = m->o.progress;
     options.user = m->o.user;
     if (access(m->samples, R_OK))
