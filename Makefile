@@ -92,7 +92,7 @@ CUDA_ARCHS ?= 80 89 90a
 CUDA_SRC   := $(wildcard cuda/*.cu) cuda/pick.c
 CUDA_OBJ   := $(CUDA_SRC:%=$(B)/module/%.o)
 CUDA_FLAGS := -std=c++17 -O3 -lineinfo -I. -Xcompiler -fPIC,-fvisibility=hidden,-Wall \
-              $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_80,code=compute_80
+              $(foreach a,$(CUDA_ARCHS),-gencode arch=compute_$(a),code=sm_$(a)) -gencode arch=compute_90,code=compute_90
 
 cuda: $(B)/libhalftone-cuda.so $(B)/tests/cuda_product $(B)/tests/cuda_kernels
 
@@ -237,6 +237,7 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	install -m 644 include/halftone.h "$(DEST)/include/"
 	install -m 644 $(B)/libhalftone.a "$(DEST)/lib/"
 	install -m 755 $(B)/libhalftone.so.$(VERSION) "$(DEST)/lib/"
+	[ ! -f $(B)/libhalftone-cuda.so ] || install -m 755 $(B)/libhalftone-cuda.so "$(DEST)/lib/"
 	ln -sf libhalftone.so.$(VERSION) "$(DEST)/lib/libhalftone.so.0"
 	ln -sf libhalftone.so.0 "$(DEST)/lib/libhalftone.so"
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LDLIBS)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
@@ -244,7 +245,7 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	install -m 644 models/cifar10/features/* "$(DEST)/share/halftone/resnet18_w24/"
 
 uninstall:
-	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* \
+	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* "$(DEST)/lib/libhalftone-cuda.so" \
 	    "$(DEST)/lib/pkgconfig/halftone.pc" "$(DEST)/share/man/man1/halftone.1"
 	rm -rf "$(DEST)/share/halftone"
 

@@ -135,10 +135,12 @@ static int compare_kinds(const void *a, const void *b)
     return (x < y) - (x > y);
 }
 
-static void add_kinds(measurement *r, const ht_session *session, int ops, const machine_peaks *peaks, int evaluations)
+static void add_kinds(measurement *r, const ht_session *session, const machine_peaks *peaks, int evaluations)
 {
+    ht_session_info s;
+    ht_session_get_info(session, &s);
     double seconds = 0, least = 0;
-    for (int i = 0; i < ops; i++) {
+    for (int i = 0; i < s.ops; i++) {
         ht_op_info op;
         ht_session_op(session, i, &op);
         add_kind(r, &op, evaluations);
@@ -169,10 +171,15 @@ static ht_status time_runs(ht_session *session, const ht_model_info *m, const in
     return status;
 }
 
-/* Operations are timed as they run; on a GPU, where that takes them out of the recording that is launched as one, by
- * `apart`, a session of its own. Returns the exit code. */
-static int measure_session(const bench_settings *b, ht_session *session, ht_session *apart, const ht_model_info *m,
-                           const machine_peaks *peaks, measurement *r)
+static bool on_gpu(const ht_session *session)
+{
+    ht_session_info s;
+    ht_session_get_info(session, &s);
+    return strcmp(s.backend, "cpu") != 0;
+}
+
+/* Whole evaluations.  Returns the exit code. */
+static int time_session(const bench_settings *b, ht_session *session, const ht_model_info *m, measurement *r)
 {
     ht_session_info s;
     inputs in;
@@ -183,8 +190,6 @@ static int measure_session(const bench_settings *b, ht_session *session, ht_sess
         code = report("out of memory for the inputs of a batch of %d", s.batch);
     else if (time_runs(session, m, &in, b->seconds, times, &r->runs))
         code = report_failure();
-    for (int i = 0; !code && apart && i < MIN_RUNS; i++)
-        code = evaluate(apart, m, &s, &in) ? report_failure() : EXIT_SUCCESS;
     if (!code) {
         qsort(times, (size_t)r->runs, sizeof *times, compare_doubles);
         r->median = (times[(r->runs - 1) / 2] + times[r->runs / 2]) / 2;
@@ -192,12 +197,27 @@ static int measure_session(const bench_settings *b, ht_session *session, ht_sess
         r->batch = s.batch;
         r->threads = s.threads;
         snprintf(r->isa, sizeof r->isa, "%s", s.isa);
-        r->device_bytes = apart ? (double)(s.packed_bytes + s.activation_bytes) : 0;
-        /* one more than was timed, to touch the memory */
-        add_kinds(r, apart ? apart : session, s.ops, peaks, apart ? MIN_RUNS : r->runs + 1);
+        r->device_bytes = on_gpu(session) ? (double)(s.packed_bytes + s.activation_bytes) : 0;
     }
     free_inputs(&in);
     free(times);
+    return code;
+}
+
+/* On a GPU operations are timed by a session of their own: that takes them out of the recording that is launched as
+ * one. Returns the exit code. */
+static int time_operations(ht_session *session, const ht_model_info *m, const machine_peaks *peaks, measurement *r)
+{
+    ht_session_info s;
+    inputs in;
+    ht_session_get_info(session, &s);
+    int code =
+        make_inputs(&in, m, &s) ? EXIT_SUCCESS : report("out of memory for the inputs of a batch of %d", s.batch);
+    for (int i = 0; !code && i < MIN_RUNS; i++)
+        code = evaluate(session, m, &s, &in) ? report_failure() : EXIT_SUCCESS;
+    if (!code)
+        add_kinds(r, session, peaks, MIN_RUNS);
+    free_inputs(&in);
     return code;
 }
 
@@ -210,11 +230,11 @@ static json_t *measurement_json(const measurement *r, const machine_peaks *peaks
                               json_pack("{s:s, s:b, s:f, s:f}", "kind", r->kind[k].kind, "integers",
                                         r->kind[k].integers, "ms", r->kind[k].seconds * 1e3, "gflops",
                                         r->kind[k].seconds > 0 ? 2e-9 * r->kind[k].macs / r->kind[k].seconds : 0.0));
-    return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads",
+    return json_pack("{s:i, s:i, s:s, s:i, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:o}", "batch", r->batch, "threads",
                      r->threads, "isa", r->isa, "evaluations", r->runs, "median_ms", r->median * 1e3, "min_ms",
                      r->best * 1e3, "images_per_second", r->batch / r->median, "gflops", flops * 1e-9, "share_of_peak",
-                     peaks->floats > 0 ? flops / peaks->floats : 0, "products_share_of_peak", r->products, "kinds",
-                     kinds);
+                     peaks->floats > 0 ? flops / peaks->floats : 0, "products_share_of_peak", r->products,
+                     "gpu_memory_mb", r->device_bytes * 1e-6, "kinds", kinds);
 }
 
 static void print_measurement(const measurement *r, const machine_peaks *peaks)
@@ -242,13 +262,6 @@ static void print_measurement(const measurement *r, const machine_peaks *peaks)
     }
 }
 
-static bool on_gpu(const ht_session *session)
-{
-    ht_session_info s;
-    ht_session_get_info(session, &s);
-    return strcmp(s.backend, "cpu") != 0;
-}
-
 /* Of what runs a session: a processor's are no measure for a GPU. */
 static machine_peaks peaks_of(ht_session *session, const machine_peaks *processor)
 {
@@ -266,23 +279,26 @@ static int measure_batch(const bench_settings *b, ht_model *model, int64_t batch
     options.batch = (int)batch;
     options.height = b->size.height;
     options.width = b->size.width;
-    options.profile = 1;
-    ht_session *session, *plain = NULL;
+    ht_session *session;
     if (ht_session_open(model, &options, &session))
         return report_failure();
     ht_model_info m;
     ht_model_get_info(model, &m);
     measurement r = {0};
+    bool gpu = on_gpu(session);
     machine_peaks peaks = peaks_of(session, processor);
-    options.profile = 0;
-    int code = !on_gpu(session) || !ht_session_open(model, &options, &plain) ? EXIT_SUCCESS : report_failure();
-    if (!code)
-        code = measure_session(b, plain ? plain : session, plain ? session : NULL, &m, &peaks, &r);
+    int code = gpu ? time_session(b, session, &m, &r) : EXIT_SUCCESS;
+    ht_session_close(session);
+    options.profile = 1;
+    if (code || ht_session_open(model, &options, &session))
+        return code ? code : report_failure();
+    code = gpu ? time_operations(session, &m, &peaks, &r) : time_session(b, session, &m, &r);
+    if (!code && !gpu)
+        add_kinds(&r, session, &peaks, r.runs + 1); /* one more than was timed, to touch the memory */
     if (!code && results)
         json_array_append_new(results, measurement_json(&r, &peaks));
     else if (!code)
         print_measurement(&r, &peaks);
-    ht_session_close(plain);
     ht_session_close(session);
     return code;
 }

@@ -8,7 +8,7 @@ typedef struct picture_words {
     const char *const *prompts; /* a line each */
     int64_t n;
     const char *negative; /* NULL: none */
-    const char *results;  /* what came of it, "Evaluations: 51, " or "" */
+    const char *results;  /* what came of it, "Evaluations: 51, ", what it ran on if not the CPU, or "" */
     const char *model;
 } picture_words;
 

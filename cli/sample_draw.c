@@ -49,7 +49,8 @@ static void end_bar(job *j)
 /* The record of pictures k .. k+n-1 of all.  Steps stay what was asked for: with them the images can be drawn again. */
 static char *picture_text(const job *j, int64_t k, int64_t n)
 {
-    char results[48] = "";
+    char results[256] = "";
+    ht_pipeline_info info;
     sample_settings made = j->s;
     int64_t each = j->s.n, prompts = j->prompts.n;
     bool one = prompts && n == 1;
@@ -59,6 +60,12 @@ static char *picture_text(const job *j, int64_t k, int64_t n)
         made.total = j->s.first + j->images_n;
     if (j->evaluations != j->images_n * j->s.steps)
         snprintf(results, sizeof results, "Evaluations: %" PRId64 ", ", j->evaluations / j->images_n);
+    ht_pipeline_get_info(j->pipeline, &info);
+    if (info.session.backend && strcmp(info.session.backend, "cpu") != 0) { /* of the CPU all make the same picture */
+        size_t used = strlen(results);
+        snprintf(results + used, sizeof results - used, "Backend: %s (%s), ", info.session.backend,
+                 strrchr(info.session.isa, ' ') ? strrchr(info.session.isa, ' ') + 1 : info.session.isa);
+    }
     return parameters_text(&sample_command, &made,
                            &(picture_words){.prompts = prompts ? j->prompts.text + (one ? k / each : 0) : NULL,
                                             .n = one ? 1 : prompts,

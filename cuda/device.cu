@@ -198,6 +198,7 @@ static const ht_cuda_module module = {
     upload,
     download,
     copy,
+    here,
     finish,
     record,
     recorded,

@@ -64,10 +64,87 @@ static ht_cuda_dtype by_itself(const ht_program *p, const ht_value *v)
     return p->half && (stage == HT_STAGE_STEP || stage == HT_STAGE_COND) ? HT_CUDA_F16 : HT_CUDA_F32;
 }
 
+/* Inputs of an operation that its kernels want alike: two parts of a concatenation; queries, keys and values. */
+static int alike_of(const ht_op *op)
+{
+    if (op->kind == HT_OP_attention)
+        return 3;
+    return (ht_op_is_product(op) || op->kind == HT_OP_group_norm) && op->in[HT_IN_X2] ? 2 : 0;
+}
+
+/* Two values become alike: one that comes from outside as the other is, for it is converted on its way in; else both in
+ * float32.  Whether anything changed. */
+static bool make_alike(const ht_program *p, const ht_value *a, const ht_value *b)
+{
+    ht_cuda_dtype *x = &p->dtypes[source(a)->id], *y = &p->dtypes[source(b)->id];
+    if (*x == *y || *x == HT_CUDA_U8 || *y == HT_CUDA_U8)
+        return false;
+    if (!source(a)->producer)
+        *x = *y;
+    else if (!source(b)->producer)
+        *y = *x;
+    else
+        *x = *y = HT_CUDA_F32;
+    return true;
+}
+
+static void make_all_alike(const ht_program *p)
+{
+    bool changed = true;
+    while (changed) {
+        changed = false;
+        for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+            const ht_op *op = ht_graph_op(p->graph, i);
+            for (int j = 1; j < alike_of(op); j++)
+                changed |= make_alike(p, op->in[0], op->in[j]);
+        }
+    }
+}
+
+/* Values that are rounded to FP8 and read by nothing but products of FP8 become the codes; both inputs of a product or
+ * none. */
+static void choose_codes(const ht_program *p, bool *other)
+{
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+            const ht_op *op = ht_graph_op(p->graph, i);
+            if (alike_of(op) != 2)
+                continue;
+            bool *a = &other[source(op->in[HT_IN_X])->id], *b = &other[source(op->in[HT_IN_X2])->id];
+            changed |= *a != *b;
+            *a = *b = *a || *b;
+        }
+    }
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        const ht_value *out = ht_graph_op(p->graph, i)->out;
+        if (!other[out->id])
+            p->dtypes[out->id] = HT_CUDA_E4M3;
+    }
+}
+
+/* other: cannot be FP8 codes. */
+static void find_others(const ht_program *p, bool *other)
+{
+    for (int i = 0; i < ht_graph_values(p->graph); i++)
+        other[i] = true;
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        const ht_op *op = ht_graph_op(p->graph, i);
+        if (p->half && op->kind == HT_OP_quantize && op->out->dtype != HT_U8 && is_e4m3(op->attrs.codes))
+            other[op->out->id] = op->out->tapped;
+    }
+    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
+        const ht_op *op = ht_graph_op(p->graph, i);
+        for (int j = 0; j < HT_INPUTS; j++)
+            if (op->in[j] && !op->in[j]->data && !multiplies_e4m3(op, j))
+                other[source(op->in[j])->id] = true;
+    }
+}
+
 ht_status ht_cuda_choose_dtypes(ht_program *p)
 {
     size_t n = (size_t)ht_graph_values(p->graph) + 1;
-    bool *other = ht_alloc_array(p->arena, n, sizeof *other); /* read by something that takes no FP8 codes */
+    bool *other = ht_alloc_array(p->arena, n, sizeof *other);
     p->dtypes = ht_alloc_array(p->arena, n, sizeof *p->dtypes);
     p->widths = ht_alloc_array(p->arena, n, 1);
     if (!other || !p->dtypes || !p->widths)
@@ -77,22 +154,13 @@ ht_status ht_cuda_choose_dtypes(ht_program *p)
             p->dtypes[i] = by_itself(p, ht_graph_value(p->graph, i));
     for (int i = 0; i < ht_graph_ops(p->graph); i++) {
         const ht_op *op = ht_graph_op(p->graph, i);
-        for (int j = 0; j < HT_INPUTS; j++) {
-            if (!op->in[j] || op->in[j]->data)
-                continue;
-            int id = source(op->in[j])->id;
-            if (wants_floats(op, j))
-                p->dtypes[id] = HT_CUDA_F32;
-            other[id] |= !ht_op_is_view(op) && !multiplies_e4m3(op, j);
-        }
-        other[source(op->out)->id] |= op->out->tapped;
+        for (int j = 0; j < HT_INPUTS; j++)
+            if (op->in[j] && !op->in[j]->data && wants_floats(op, j))
+                p->dtypes[source(op->in[j])->id] = HT_CUDA_F32;
     }
-    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
-        const ht_op *op = ht_graph_op(p->graph, i);
-        if (p->half && op->kind == HT_OP_quantize && op->out->dtype != HT_U8 && is_e4m3(op->attrs.codes) &&
-            !other[op->out->id])
-            p->dtypes[op->out->id] = HT_CUDA_E4M3;
-    }
+    make_all_alike(p);
+    find_others(p, other);
+    choose_codes(p, other);
     for (int i = 0; i < ht_graph_values(p->graph); i++) {
         p->dtypes[i] = p->dtypes[source(ht_graph_value(p->graph, i))->id];
         p->widths[i] = p->dtypes[i] == HT_CUDA_F32 ? 4 : p->dtypes[i] == HT_CUDA_F16 ? 2 : 1;

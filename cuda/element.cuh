@@ -48,9 +48,4 @@ __device__ __forceinline__ void ht_store(const ht_cuda_tensor &t, const ht_cuda_
     }
 }
 
-__device__ __forceinline__ float ht_silu(float x)
-{
-    return x / (1.0f + __expf(-x));
-}
-
 #endif

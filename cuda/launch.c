@@ -35,7 +35,7 @@ static ht_cuda_codes codes_of(const ht_program *p, const ht_op *op, int slot)
 
 /* ---- products ---- */
 
-ht_cuda_product ht_cuda_product_of(const ht_program *p, const ht_cuda_step *s, int n)
+static ht_cuda_product product_of(const ht_program *p, const ht_cuda_step *s, int n)
 {
     const ht_op *op = s->op;
     ht_cuda_product q = s->product;
@@ -55,7 +55,7 @@ ht_cuda_product ht_cuda_product_of(const ht_program *p, const ht_cuda_step *s, i
 
 static int product(const ht_program *p, const ht_cuda_step *s, int n)
 {
-    ht_cuda_product q = ht_cuda_product_of(p, s, n);
+    ht_cuda_product q = product_of(p, s, n);
     return p->module->product(&q);
 }
 
@@ -112,25 +112,30 @@ static int row_norm(const ht_program *p, const ht_cuda_step *s, int n)
 
 /* ---- attention ---- */
 
-static int attention(const ht_program *p, const ht_cuda_step *s, int n)
+static ht_cuda_attention attention_of(const ht_program *p, const ht_cuda_step *s, int n)
 {
     const ht_op *op = s->op;
     const ht_value *q = op->in[HT_IN_Q], *k = op->in[HT_IN_K], *keys = op->in[HT_IN_ROW];
-    ht_cuda_attention a = {.images = (int)ht_cuda_images(op->out, n),
-                           .queries = (int)q->shape[1],
-                           .keys = (int)k->shape[1],
-                           .heads = op->attrs.heads,
-                           .dim = ht_cuda_channels(q) / op->attrs.heads,
-                           .q = in(p, op, HT_IN_Q),
-                           .k = in(p, op, HT_IN_K),
-                           .v = in(p, op, HT_IN_V),
-                           .out = ht_cuda_tensor_of(p, op->out),
-                           .kv_images = (int)ht_cuda_images(k, n),
-                           .scale = op->attrs.scale,
-                           .causal = op->attrs.causal,
-                           .key_bias = in(p, op, HT_IN_ROW).data,
-                           .key_bias_stride = keys && keys->batched ? k->shape[1] : 0,
-                           .distance_bias = s->constant[1]};
+    return (ht_cuda_attention){.images = (int)ht_cuda_images(op->out, n),
+                               .queries = (int)q->shape[1],
+                               .keys = (int)k->shape[1],
+                               .heads = op->attrs.heads,
+                               .dim = ht_cuda_channels(q) / op->attrs.heads,
+                               .q = in(p, op, HT_IN_Q),
+                               .k = in(p, op, HT_IN_K),
+                               .v = in(p, op, HT_IN_V),
+                               .out = ht_cuda_tensor_of(p, op->out),
+                               .kv_images = (int)ht_cuda_images(k, n),
+                               .scale = op->attrs.scale,
+                               .causal = op->attrs.causal,
+                               .key_bias = in(p, op, HT_IN_ROW).data,
+                               .key_bias_stride = keys && keys->batched ? k->shape[1] : 0,
+                               .distance_bias = s->constant[1]};
+}
+
+static int attention(const ht_program *p, const ht_cuda_step *s, int n)
+{
+    ht_cuda_attention a = attention_of(p, s, n);
     return p->module->attention(&a);
 }
 
@@ -361,7 +366,7 @@ int ht_cuda_launch(const ht_program *p, const ht_cuda_step *s, int n)
 size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n)
 {
     if (ht_op_is_product(s->op)) {
-        ht_cuda_product q = ht_cuda_product_of(p, s, n);
+        ht_cuda_product q = product_of(p, s, n);
         return p->module->product_workspace(&q);
     }
     if (s->op->kind == HT_OP_group_norm) {
@@ -369,4 +374,17 @@ size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n)
         return p->module->group_norm_workspace(&a);
     }
     return 0;
+}
+
+const char *ht_cuda_kernel_name(const ht_program *p, const ht_cuda_step *s, int n)
+{
+    if (ht_op_is_product(s->op)) {
+        ht_cuda_product q = product_of(p, s, n);
+        return p->module->product_name(&q);
+    }
+    if (s->op->kind == HT_OP_attention) {
+        ht_cuda_attention a = attention_of(p, s, n);
+        return p->module->attention_name(&a);
+    }
+    return NULL;
 }

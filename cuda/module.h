@@ -19,7 +19,7 @@
 extern "C" {
 #endif
 
-enum { HT_CUDA_VERSION = 1 }; /* of this file: a module of another is not used */
+enum { HT_CUDA_VERSION = 2 }; /* of this file: a module of another is not used */
 
 typedef enum ht_cuda_dtype {
     HT_CUDA_F32,
@@ -258,7 +258,8 @@ typedef struct ht_cuda_module {
     int (*upload)(void *to, const void *from, size_t bytes);   /* returns when `from` may be changed */
     int (*download)(void *to, const void *from, size_t bytes); /* after everything launched before is done */
     int (*copy)(void *to, const void *from, size_t bytes);     /* on the stream */
-    int (*finish)(void);                                       /* wait for everything; an error that kernels had */
+    int (*use)(void);    /* the device that was opened is the calling thread's from here on */
+    int (*finish)(void); /* wait for everything; an error that kernels had */
 
     int (*record)(void); /* launches from here on are captured instead of run */
     int (*recorded)(ht_cuda_recording **recording);

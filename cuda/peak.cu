@@ -106,9 +106,12 @@ template <class T, int F16> float milliseconds(int blocks)
 
 double ht_cuda_peak(ht_cuda_weights format)
 {
-    int device, major = 0, blocks = 2 * ht_cuda_multiprocessors();
+    int device, major = 0, minor = 0, blocks = 2 * ht_cuda_multiprocessors();
     cudaGetDevice(&device);
     cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
+    if (format == HT_CUDA_W_E4M3 && 10 * major + minor < 89)
+        return 0;
     float ms = format == HT_CUDA_W_S8    ? milliseconds<int, 0>(blocks)
                : format == HT_CUDA_W_F16 ? milliseconds<float, 1>(blocks)
                                          : milliseconds<float, 0>(blocks);

@@ -114,6 +114,8 @@ typedef struct meanings {
 static meanings meanings_of(const ht_format *f)
 {
     meanings m = {{0}};
+    if (!ht_grid_is_integer(&f->grid))
+        return m;
     for (int c = 0; c < 1 << f->grid.bits; c++)
         m.whole[c] = (int8_t)(ht_grid_decode(&f->grid, (uint8_t)c) / f->grid.unit);
     return m;
@@ -220,7 +222,7 @@ static ht_status keep_weights(ht_program *p, ht_cuda_step *s, const order *o, co
 {
     ht_cuda_product *q = &s->product;
     size_t bytes, count;
-    ht_status status = HT_ERR_MEMORY;
+    ht_status status = HT_OK;
     if (!ht_mul_size((size_t)q->window.cols, (size_t)o->stored, &count) ||
         !ht_mul_size(count, element_bytes(q->format), &bytes))
         return ht_fail(HT_ERR_MEMORY, "%s: weights are larger than memory can be", s->op->in[HT_IN_WEIGHT]->name);
@@ -229,7 +231,6 @@ static ht_status keep_weights(ht_program *p, ht_cuda_step *s, const order *o, co
         status = ht_fail(HT_ERR_MEMORY, "%s: out of memory for its weights", s->op->in[HT_IN_WEIGHT]->name);
         goto done;
     }
-    status = HT_OK;
     if (q->format == HT_CUDA_W_F32 || q->format == HT_CUDA_W_F16)
         status = fill_numbers(s->op, o, q->window.cols, q->format == HT_CUDA_W_F16, from);
     else
@@ -257,8 +258,11 @@ static ht_status keep_scales(ht_program *p, ht_cuda_step *s, const order *o, con
         q->weight_scales = ht_cuda_keep(p, scales, count * sizeof *scales);
         q->weight_sums = ht_cuda_keep(p, sums, count * sizeof *sums);
     }
+    bool room = scales && sums;
     free(scales);
     free(sums);
+    if (!room)
+        return ht_fail(HT_ERR_MEMORY, "%s: out of memory for its scales", s->op->in[HT_IN_WEIGHT]->name);
     return q->weight_scales && q->weight_sums ? HT_OK : HT_ERR_MEMORY;
 }
 

@@ -15,22 +15,12 @@ static bool is_auto(const char *name)
     return !name || !strcmp(name, "auto");
 }
 
-static bool cuda_is_there(void)
-{
-    const ht_cuda_module *module;
-    ht_cuda_device device;
-    if (ht_cuda_open(0, &module, &device))
-        return false;
-    ht_cuda_close(module);
-    return true;
-}
-
 ht_status ht_find_backend(const char *name, const ht_backend **backend)
 {
     char known[256] = "";
     size_t used = 0;
     if (is_auto(name)) {
-        *backend = cuda_is_there() ? &ht_cuda_backend : &ht_cpu_backend;
+        *backend = ht_cuda_is_there() ? &ht_cuda_backend : &ht_cpu_backend;
         return HT_OK;
     }
     for (size_t i = 0; i < sizeof backends / sizeof *backends; i++) {

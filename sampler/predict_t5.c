@@ -55,7 +55,7 @@ static ht_status evaluate(request *r, const ht_predict_how *how)
     int64_t most = r->ids.n < 64 ? r->ids.n : 64, tokens = r->ids.tokens < 1 << 20 ? r->ids.tokens : 1 << 20;
     ht_t5_encoder_options e = {.batch = o->batch ? o->batch : (int)most,
                                .tokens = (int)tokens,
-                               .backend = {.threads = o->threads, .isa = o->isa}};
+                               .backend = {.threads = o->threads, .isa = o->isa, .device = o->device}};
     size_t count = (size_t)(r->ids.n * tokens), all;
     if (!ht_mul_size(count, (size_t)ht_t5_config_of(r->model)->d_model, &all))
         return ht_fail(HT_ERR_MEMORY, "out of memory for %lld prompts", (long long)r->ids.n);

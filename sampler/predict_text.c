@@ -133,7 +133,7 @@ static ht_status evaluate(request *r, const ht_predict_how *how)
     ht_clip_encoder_options e = {.batch = o->batch ? o->batch : (int)largest,
                                  .tokens = (int)tokens,
                                  .wanted = wanted_of(r->model),
-                                 .backend = {.threads = o->threads, .isa = o->isa}};
+                                 .backend = {.threads = o->threads, .isa = o->isa, .device = o->device}};
     ht_status status = ht_find_backend(o->backend, &backend);
     if (!status && (o->threads < 0 || o->threads > 1024))
         status = ht_fail(HT_ERR_ARGUMENT, "threads %d is out of range; wanted 0 (all) to 1024", o->threads);

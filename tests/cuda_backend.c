@@ -104,6 +104,29 @@ static void images_are_the_same_at_any_batch_size(void **state)
     }
 }
 
+/* DeepCache: what comes up from below a skip goes in again from outside, beside values that were made on the device. */
+static void cached_features_come_back_in_both_dtypes(void **state)
+{
+    (void)state;
+    enum { SIDE = 64 * 64 * 3 };
+    static float have[SIDE], want[SIDE];
+    const char *const prompt[] = {"a cat"};
+    for (int run = 0; run < 3; run++) {
+        ht_session_options how = {.backend = run ? "cuda" : "cpu", .dtype = run == 1 ? "float32" : "float16"};
+        ht_draw_options o = {.sample = {.steps = 4, .seed = 3}, .prompts = 1, .prompt = prompt, .cache_interval = 2};
+        ht_pipeline *p;
+        ht_pipeline_info info;
+        assert_ok(ht_pipeline_open(GOLDENS "/pipeline/sd1", &how, &p));
+        ht_pipeline_get_info(p, &info);
+        size_t n = (size_t)info.height * (size_t)info.width * 3;
+        assert_true(n <= SIDE);
+        assert_ok(ht_pipeline_draw(p, &o, 0, 1, run ? have : want));
+        if (run)
+            assert_close("cached", have, want, n, run == 1 ? 1e-4 : 3e-2);
+        ht_pipeline_close(p);
+    }
+}
+
 static int look_at_device(void **state)
 {
     ht_model *m;
@@ -130,6 +153,7 @@ int main(void)
         cmocka_unit_test(recorded_evaluations_hold_in_float16),
         cmocka_unit_test(images_are_near_those_of_the_cpu),
         cmocka_unit_test(images_are_the_same_at_any_batch_size),
+        cmocka_unit_test(cached_features_come_back_in_both_dtypes),
     };
     return cmocka_run_group_tests(tests, look_at_device, remove_folder);
 }

@@ -604,6 +604,7 @@ static const ht_cuda_module module = {
     copy,
     copy,
     nothing,
+    nothing,
     record,
     recorded,
     replay,

@@ -164,7 +164,7 @@ static void a_model_is_the_folder_of_its_images(void **state)
 static void a_model_of_prompts_takes_them_in_turn(void **state)
 {
     scratch *s = *state;
-    char words[1024] = "", text[1200], first[4], picture[32];
+    char words[1024] = "", text[1200], first[12], picture[32];
     const char *list = in_scratch(s, "list.txt");
     for (int i = 0; i < 90; i++)
         strcat(words, "a cat ");
