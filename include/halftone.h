@@ -1,4 +1,4 @@
-/* halftone.h - libhalftone, a diffusion runtime: denoisers from the checkpoints people have, sampled on the CPU.
+/* halftone.h - libhalftone, a diffusion runtime: denoisers from the checkpoints people have, sampled on CPUs and GPUs.
  *
  * A complete program:
  *
