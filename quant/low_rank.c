@@ -42,21 +42,24 @@ static void orthonormalize(size_t rows, size_t n, double *q)
     }
 }
 
-/* q[rank][n]: eigenvectors of the largest eigenvalues of g. */
-static void iterate(size_t rank, size_t n, const double *g, double *q, double *scratch)
+/* q[rank][out]: eigenvectors of the largest eigenvalues of W W^T, which is never made: W is wide or tall, and W^T q
+ * thin. turned: W^T.  scratch: [rank][in]. */
+static void iterate(size_t rank, size_t out, size_t in, const double *w, const double *turned, double *q,
+                    double *scratch)
 {
     uint32_t state = 1;
-    for (size_t i = 0; i < rank * n; i++) {
+    for (size_t i = 0; i < rank * out; i++) {
         state ^= state << 13; /* xorshift32, Marsaglia 2003 */
         state ^= state >> 17;
         state ^= state << 5;
         q[i] = (double)state / 2147483648.0 - 1;
     }
     for (int step = 0; step < STEPS; step++) {
-        memset(scratch, 0, rank * n * sizeof *scratch);
-        ht_product_add(&(ht_product){rank, n, n, q, g, scratch, n, n, n});
-        memcpy(q, scratch, rank * n * sizeof *q);
-        orthonormalize(rank, n, q);
+        memset(scratch, 0, rank * in * sizeof *scratch);
+        ht_product_add(&(ht_product){rank, out, in, q, w, scratch, out, in, in});
+        memset(q, 0, rank * out * sizeof *q);
+        ht_product_add(&(ht_product){rank, in, out, scratch, turned, q, in, out, out});
+        orthonormalize(rank, out, q);
     }
 }
 
@@ -93,20 +96,19 @@ ht_status ht_low_rank(const ht_matrix *m, int rank, float *up, float *down)
                        "%s: a branch of rank %d; wanted 1 to %d, and less than its %zu inputs and %zu outputs", m->name,
                        rank, HT_MOST_RANK, in, out);
     double *w = malloc(out * in * sizeof *w), *turned = malloc(out * in * sizeof *turned),
-           *g = calloc(out * out, sizeof *g), *q = malloc(2 * n * out * sizeof *q);
+           *q = malloc(n * out * sizeof *q), *thin = malloc(n * in * sizeof *thin);
     ht_status status = HT_OK;
-    if (!w || !turned || !g || !q) {
+    if (!w || !turned || !q || !thin) {
         status = ht_fail(HT_ERR_MEMORY, "%s: out of memory for a branch of %zu x %zu weights", m->name, out, in);
         goto done;
     }
     for (size_t i = 0; i < out * in; i++)
         turned[i % in * out + i / in] = w[i] = m->values[i];
-    ht_product_add(&(ht_product){out, in, out, w, turned, g, in, out, out});
-    iterate(n, out, g, q, q + n * out);
-    split(m, n, q, w, turned, up, down);
+    iterate(n, out, in, w, turned, q, thin);
+    split(m, n, q, w, thin, up, down);
 done:
+    free(thin);
     free(q);
-    free(g);
     free(turned);
     free(w);
     return status;
