@@ -318,6 +318,7 @@ static int input_range(const ht_program *p, const ht_cuda_step *s, int n)
 static const launcher launchers[HT_OP_KINDS] = {
     [HT_OP_conv2d] = product,
     [HT_OP_linear] = product,
+    [HT_OP_rotate] = product,
     [HT_OP_group_norm] = group_norm,
     [HT_OP_layer_norm] = row_norm,
     [HT_OP_modulate] = row_norm,
@@ -365,7 +366,7 @@ int ht_cuda_launch(const ht_program *p, const ht_cuda_step *s, int n)
 
 size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n)
 {
-    if (ht_op_is_product(s->op)) {
+    if (ht_cuda_is_product(s->op)) {
         ht_cuda_product q = product_of(p, s, n);
         return p->module->product_workspace(&q);
     }
@@ -378,7 +379,7 @@ size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n)
 
 const char *ht_cuda_kernel_name(const ht_program *p, const ht_cuda_step *s, int n)
 {
-    if (ht_op_is_product(s->op)) {
+    if (ht_cuda_is_product(s->op)) {
         ht_cuda_product q = product_of(p, s, n);
         return p->module->product_name(&q);
     }

@@ -58,7 +58,7 @@ ht_status ht_cuda_prepare(ht_program *p, ht_cuda_step *s)
     if (!ht_cuda_runs(op->kind))
         return ht_fail(HT_ERR_UNSUPPORTED, "the CUDA backend has no %s; --backend cpu has", ht_op_kind_name(op->kind));
     s->kernel = ht_op_kind_name(op->kind);
-    if (ht_op_is_product(op))
+    if (ht_cuda_is_product(op))
         return ht_cuda_prepare_product(p, s);
     if (op->kind == HT_OP_input_scale)
         return keep_table(p, s);

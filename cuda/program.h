@@ -60,6 +60,12 @@ void *ht_cuda_keep(ht_program *p, const void *data, size_t bytes);
 /* weights.c: weights of a product in the device's order, and their scales. */
 ht_status ht_cuda_prepare_product(ht_program *p, ht_cuda_step *s);
 
+/* What runs as a product of the device's. */
+static inline bool ht_cuda_is_product(const ht_op *op)
+{
+    return ht_op_is_product(op) || op->kind == HT_OP_rotate;
+}
+
 /* launch.c: run op for n images.  HT_CUDA_OK, or what the module said.  ht_cuda_runs: whether there is a way to. */
 int ht_cuda_launch(const ht_program *p, const ht_cuda_step *s, int n);
 bool ht_cuda_runs(ht_op_kind kind);

@@ -1,9 +1,17 @@
 /* weights.c - weights of a product in the device's order (cuda/module.h): by input, tap and channel, each tap's
- * channels filled up with zeros to the kernel's step; and of quantized ones the scales of their segments. */
+ * channels filled up with zeros to the kernel's step; and of quantized ones the scales of their segments.
+ *
+ * A rotation is a product as well, with a matrix of powers of two: it needs no kernel of its own. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "cuda/program.h"
+#include "quant/rotate.h"
+
+static const char *name_of(const ht_op *op)
+{
+    return op->in[HT_IN_WEIGHT] ? op->in[HT_IN_WEIGHT]->name : ht_op_kind_name(op->kind);
+}
 
 /* The window of a product, without the number of images. */
 static ht_cuda_window window_of(const ht_op *op)
@@ -82,6 +90,26 @@ static ht_status fill_numbers(const ht_op *op, const order *o, int cols, bool ha
                 else
                     ((float *)to)[at] = v;
             }
+    }
+    free(row);
+    return HT_OK;
+}
+
+/* The rotation of op, row after row: of a symmetric matrix these are its columns. */
+static ht_status fill_rotation(const ht_op *op, const order *o, int cols, bool half, void *to)
+{
+    float *row = malloc((size_t)cols * sizeof *row);
+    if (!row)
+        return ht_fail(HT_ERR_MEMORY, "out of memory for a rotation of %d channels", cols);
+    for (int n = 0; n < cols; n++) {
+        for (int k = 0; k < cols; k++)
+            row[k] = (float)(k == n);
+        ht_rotate((size_t)cols, op->attrs.count, row);
+        for (int k = 0; k < cols; k++)
+            if (half)
+                ((uint16_t *)to)[n * o->stored + k] = ht_f16_from_f32(row[k]);
+            else
+                ((float *)to)[n * o->stored + k] = row[k];
     }
     free(row);
     return HT_OK;
@@ -199,7 +227,7 @@ static void describe(const ht_program *p, const ht_op *op, ht_cuda_product *q)
     *q = (ht_cuda_product){.window = window_of(op),
                            .format = format_of(p, op),
                            .parts = op->layer ? op->layer->parts : 1,
-                           .scale = op->attrs.scale,
+                           .scale = ht_op_is_product(op) ? op->attrs.scale : 1,
                            .relu = op->attrs.activation == HT_ACT_RELU};
     q->x.dtype = q->x2.dtype = p->dtypes[op->in[HT_IN_X]->id];
     q->out.dtype = p->dtypes[op->out->id];
@@ -225,13 +253,15 @@ static ht_status keep_weights(ht_program *p, ht_cuda_step *s, const order *o, co
     ht_status status = HT_OK;
     if (!ht_mul_size((size_t)q->window.cols, (size_t)o->stored, &count) ||
         !ht_mul_size(count, element_bytes(q->format), &bytes))
-        return ht_fail(HT_ERR_MEMORY, "%s: weights are larger than memory can be", s->op->in[HT_IN_WEIGHT]->name);
+        return ht_fail(HT_ERR_MEMORY, "%s: weights are larger than memory can be", name_of(s->op));
     void *from = calloc(bytes, 1), *to = calloc(layout->bytes, 1);
     if (!from || !to) {
-        status = ht_fail(HT_ERR_MEMORY, "%s: out of memory for its weights", s->op->in[HT_IN_WEIGHT]->name);
+        status = ht_fail(HT_ERR_MEMORY, "%s: out of memory for its weights", name_of(s->op));
         goto done;
     }
-    if (q->format == HT_CUDA_W_F32 || q->format == HT_CUDA_W_F16)
+    if (s->op->kind == HT_OP_rotate)
+        status = fill_rotation(s->op, o, q->window.cols, q->format == HT_CUDA_W_F16, from);
+    else if (q->format == HT_CUDA_W_F32 || q->format == HT_CUDA_W_F16)
         status = fill_numbers(s->op, o, q->window.cols, q->format == HT_CUDA_W_F16, from);
     else
         fill_codes(o, q, from);
@@ -262,7 +292,7 @@ static ht_status keep_scales(ht_program *p, ht_cuda_step *s, const order *o, con
     free(scales);
     free(sums);
     if (!room)
-        return ht_fail(HT_ERR_MEMORY, "%s: out of memory for its scales", s->op->in[HT_IN_WEIGHT]->name);
+        return ht_fail(HT_ERR_MEMORY, "%s: out of memory for its scales", name_of(s->op));
     return q->weight_scales && q->weight_sums ? HT_OK : HT_ERR_MEMORY;
 }
 
@@ -286,7 +316,7 @@ ht_status ht_cuda_prepare_product(ht_program *p, ht_cuda_step *s)
     ht_cuda_product *q = &s->product;
     ht_cuda_layout layout;
     describe(p, s->op, q);
-    const char *name = s->op->in[HT_IN_WEIGHT]->name;
+    const char *name = name_of(s->op);
     if (q->block && (q->window.c[0] % q->block || q->window.c[1] % q->block))
         return ht_fail(HT_ERR_UNSUPPORTED, "%s: the CUDA kernels want scales of %d inputs within %d and %d channels",
                        name, q->block, q->window.c[0], q->window.c[1]);
