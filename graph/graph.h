@@ -204,7 +204,8 @@ void ht_graph_set_layers(ht_graph *g, const ht_layers *layers);
 
 /* What calibration wants to see of every linear and conv2d after fusion: its inputs and outputs kept to the end of the
  * run (as taps are, but without keeping anything from being fused), and for those that depend on more than {t} a value
- * WEIGHT.gram, the second moments of about `windows` windows of each image, evenly spread (0: none). */
+ * WEIGHT.gram, the second moments of about `windows` windows of each image, evenly spread (0: none).  Of a weight that
+ * several have, WEIGHT.gram is of the first, WEIGHT.gram.1 of the second. */
 typedef struct ht_observe {
     bool inputs, outputs;
     int windows;
