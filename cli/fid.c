@@ -21,7 +21,7 @@ static const option fid_options[] = {
     {.name = "metrics", .letter = 'm', .argument = "LIST", .type = OPTION_TEXT, AT(metrics), .initial = "fid", .record = "Metrics",
      .help = "of fid, sfid, kid, is, pr, psnr, ssim, distance; see below"},
     {.name = "features", .letter = 'f', .argument = "NAME", .type = OPTION_TEXT, AT(features), .record = "Features",
-     .help = "network: inception, resnet18_w24, a folder or a .safetensors; default: see below"},
+     .help = "network: inception, resnet18_w24, resnet18_w24_emoji, a folder or a .safetensors; default: see below"},
     {.name = "output", .argument = "NAME", .type = OPTION_CHOICE, AT(output), .choices = "64|192|768|2048", .record = "Output",
      .help = "of the network; default: its last features"},
     {.name = "resize", .argument = "NAME", .type = OPTION_CHOICE, AT(resize), .choices = "bilinear|tf1|bicubic|none", .record = "Resize",
@@ -467,8 +467,8 @@ const command fid_command = {
     .description =
         "Metrics: fid (Frechet distance; FD under another network than FID's), sfid, kid, is, pr (precision, recall, "
         "density, coverage);\npsnr, ssim and distance are of pairs, image i of A with image i of B.\n"
-        "Network: features/ of a model among the sets, resnet18_w24 for pictures of 32x32, FID's InceptionV3 for "
-        "others.\n"
+        "Network: features/ of a model among the sets, resnet18_w24 for pictures of 32x32, resnet18_w24_emoji of "
+        "64x64, FID's InceptionV3 for others.\n"
         "Figures under different networks or ways to resize cannot be compared.",
     .examples = "halftone fid samples/ models/cifar10/cifar10-train-resnet18_w24.npz\n"
                 "halftone fid cifar10-test.zip cifar10-train.zip --metrics fid,kid,pr --json\n"

@@ -81,6 +81,29 @@ static void a_set_is_no_distance_from_itself(void **state)
     json_decref(o);
 }
 
+/* The network of models/emoji is that of pictures of its size, and of the models that have it beside them. */
+static void emoji_have_a_network_of_their_own(void **state)
+{
+    scratch *s = *state;
+    static const char statistics[] = "models/emoji/emoji-train-resnet18_w24_emoji.npz";
+    const char *a = make_set(s, "a", 1, SET, 64), *dit = "models/emoji-dit";
+    const char *const pairs[][2] = {{a, a}, {statistics, statistics}, {dit, dit}};
+    for (int i = 0; i < 3; i++) {
+        assert_worked(s, run(s, "fid", pairs[i][0], pairs[i][1], "--class", "1,27,42", "-n", "3", "--steps", "1",
+                             "--json", "-q"));
+        json_t *o = parse_output(s), *features = json_object_get(o, "features");
+        if (i != 1) /* no network reads two files of statistics */
+            assert_string_equal(json_string_value(features), "resnet18_w24_emoji");
+        assert_true(fabs(metric(o, "fd")) < 1e-6);
+        json_decref(o);
+    }
+    assert_worked(s, run(s, "fid", a, statistics, "-q"));
+    assert_contains(s->out, "FD (resnet18_w24_emoji)");
+    assert_null(strstr(s->out, "FID"));
+    assert_worked(s, run(s, "fid", a, statistics, "-q", "--features", "resnet18_w24_emoji"));
+    assert_refused(s, run(s, "fid", a, statistics, "-q", "--features", "resnet18_w24"), 1);
+}
+
 static void several_sets_make_a_table(void **state)
 {
     scratch *s = *state;
@@ -456,6 +479,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_set_is_no_distance_from_itself),
         CASE(several_sets_make_a_table),
+        CASE(emoji_have_a_network_of_their_own),
         CASE(a_zip_is_its_folder_with_any_threads),
         CASE(saved_statistics_stand_for_the_set),
         CASE(a_model_is_the_folder_of_its_images),
