@@ -55,6 +55,7 @@ typedef struct ht_attrs {
     ht_activation activation;    /* group_norm, scale_shift: SiLU; conv2d, linear: ReLU; applied last */
     int heads;                   /* attention */
     bool causal;                 /* attention: query t sees keys 0 .. t */
+    ht_softmax_format softmax;   /* attention: what becomes of it */
     float scale, shift;          /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
     int begin, count;            /* slice: channels begin .. begin+count-1 */
     int dim;                     /* timestep_embedding */
