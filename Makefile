@@ -232,7 +232,7 @@ DEST := $(DESTDIR)$(PREFIX)
 
 install: all $(B)/libhalftone.so.$(VERSION)
 	install -d "$(DEST)/bin" "$(DEST)/include" "$(DEST)/lib/pkgconfig" "$(DEST)/share/man/man1" \
-	    "$(DEST)/share/halftone/resnet18_w24"
+	    "$(DEST)/share/halftone/resnet18_w24" "$(DEST)/share/halftone/resnet18_w24_emoji"
 	install -m 755 $(B)/halftone "$(DEST)/bin/"
 	install -m 644 include/halftone.h "$(DEST)/include/"
 	install -m 644 $(B)/libhalftone.a "$(DEST)/lib/"
@@ -243,6 +243,7 @@ install: all $(B)/libhalftone.so.$(VERSION)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@VERSION@|$(VERSION)|' -e 's|@LIBS@|$(LDLIBS)|' tools/halftone.pc.in > "$(DEST)/lib/pkgconfig/halftone.pc"
 	install -m 644 docs/halftone.1 "$(DEST)/share/man/man1/"
 	install -m 644 models/cifar10/features/* "$(DEST)/share/halftone/resnet18_w24/"
+	install -m 644 models/emoji/features/* "$(DEST)/share/halftone/resnet18_w24_emoji/"
 
 uninstall:
 	rm -f "$(DEST)/bin/halftone" "$(DEST)/include/halftone.h" "$(DEST)/lib/libhalftone.a" "$(DEST)/lib/libhalftone.so"* "$(DEST)/lib/libhalftone-cuda.so" \

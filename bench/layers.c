@@ -95,7 +95,7 @@ static const ht_op *make_layer(ht_arena *arena, const layer_shape *s, const char
                     .mode = HT_INPUT_STATIC,
                     .shape = {s->out, s->in, s->linear ? 0 : s->kernel, s->linear ? 0 : s->kernel}};
     l->part[0] = (ht_layer_part){.count = s->in, .input = {.groups = 1, .step = &step, .zero = &zero}};
-    *layers = (ht_layers){l, 1};
+    *layers = (ht_layers){.layer = l, .n = 1};
     size_t count = (size_t)s->out * (size_t)s->in * (size_t)s->kernel * (size_t)s->kernel;
     *w = (ht_tensor){.name = "w.weight", .dtype = HT_F32, .ndim = l->ndim, .count = count, .bytes = count * 4};
     memcpy(w->shape, l->shape, sizeof w->shape);

@@ -92,7 +92,7 @@ static int on_iteration(void *user, int64_t done, int64_t total)
 
 static bool has_choice(const walker *w, const ht_region *region)
 {
-    ht_layers all = {w->layers, w->n};
+    ht_layers all = {.layer = w->layers, .n = w->n};
     for (int i = 0; i < region->n_layers; i++) {
         const ht_layer *layer = ht_layers_of_weight(&all, region->layers[i]->in[HT_IN_WEIGHT]->name);
         if (layer && layer->format.grid.bits <= MOST_BITS)
@@ -112,7 +112,7 @@ static double power_of(const float *x, size_t n)
 static ht_status choose_codes(walker *w, const ht_region *region, float *const *inputs, const float *targets)
 {
     const ht_blocks_options *o = w->options;
-    ht_layers layers = {w->layers, w->n};
+    ht_layers layers = {.layer = w->layers, .n = w->n};
     ht_reconstruct_report report;
     float *timesteps = malloc((size_t)w->set.samples * sizeof *timesteps);
     if (!timesteps)
@@ -148,7 +148,7 @@ static ht_status choose_codes(walker *w, const ht_region *region, float *const *
 static ht_status reconstruct_block(walker *w)
 {
     const ht_region *region = &w->regions[w->region];
-    ht_layers layers = {w->layers, w->n};
+    ht_layers layers = {.layer = w->layers, .n = w->n};
     size_t n = (size_t)region->n_inputs;
     const char **names = ht_alloc_array(w->arena, n + 1, sizeof(char *)), *output[] = {region->output->name, NULL};
     float **inputs = ht_alloc_array(w->arena, n + 1, sizeof(float *)), *targets = NULL;
@@ -176,8 +176,8 @@ static ht_status keep(const walker *w)
     const char *list = NULL;
     char done[32];
     size_t n = 0;
-    ht_status status =
-        tensors ? ht_layers_write(arena, &(ht_layers){w->layers, w->n}, tensors, &n, &list) : HT_ERR_MEMORY;
+    ht_status status = tensors ? ht_layers_write(arena, &(ht_layers){.layer = w->layers, .n = w->n}, tensors, &n, &list)
+                               : HT_ERR_MEMORY;
     snprintf(done, sizeof done, "%d", w->region + 1);
     ht_metadata metadata[] = {{"_quantization_metadata", list}, {"identity", w->options->identity}, {"blocks", done}};
     if (!status)

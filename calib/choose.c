@@ -55,7 +55,7 @@ static ht_status measure(trial *t, double *error)
                                   .weights = q->weights,
                                   .progress = on_trial,
                                   .user = q};
-    ht_layers base = {t->base, t->n};
+    ht_layers base = {.layer = t->base, .n = t->n};
     ht_status status = measured
                            ? ht_sensitivity_measure(q->model, &q->calibration, &base, t->candidates, &how, measured)
                            : HT_ERR_MEMORY;
@@ -218,7 +218,8 @@ static ht_status choose_temporal(ht_quantizer *q)
     for (int i = 0; i < q->products.n; i++)
         if (ht_quantizer_layer(q, i))
             layers[used++] = *ht_quantizer_layer(q, i);
-    ht_status status = ht_temporal_errors(q->model, &q->calibration, &q->products, &(ht_layers){layers, used}, error);
+    ht_status status =
+        ht_temporal_errors(q->model, &q->calibration, &q->products, &(ht_layers){.layer = layers, .n = used}, error);
     for (int i = 0; !status && i < q->products.n; i++) {
         if (!error[i] || !ht_quantizer_layer(q, i))
             continue;

@@ -98,12 +98,18 @@ ht_status ht_calibration_first(ht_arena *arena, const ht_calibration *c, int eac
 
 /* ---- observing ---- */
 
+typedef struct watched {
+    const ht_value *value;
+    int input; /* of the calibration */
+    bool once; /* depends on {t} alone, the same for every batch of a timestep */
+} watched;
+
 typedef struct observer {
     const ht_calibrate_options *options;
     ht_calibration *calibration;
-    const ht_value **values; /* [n_inputs] */
-    const bool *once;        /* [n_inputs]: depends on {t} alone, the same for every batch of a timestep */
-    float *room;             /* of the largest value */
+    watched *values;
+    int n_values; /* at least n_inputs: of a layer that several operations have, all that they read is one input's */
+    float *room;  /* of the largest value */
     int64_t done, total;
 } observer;
 
@@ -111,13 +117,15 @@ static ht_status observe(observer *o, ht_session *session, int group, bool once)
 {
     ht_calibration *c = o->calibration;
     ht_status status = HT_OK;
-    for (int i = 0; !status && i < c->n_inputs; i++) {
-        if (o->once[i] != once)
+    for (int i = 0; !status && i < o->n_values; i++) {
+        const watched *w = &o->values[i];
+        ht_observed *in = &c->inputs[w->input];
+        if (w->once != once)
             continue;
-        status = ht_session_read(session, o->values[i], o->room);
-        size_t count = (size_t)ht_session_value_count(session, o->values[i]);
-        if (!status && !ht_input_statistics_count(&c->inputs[i].by_step[group], count, o->room))
-            return ht_fail(HT_ERR_FORMAT, "%s: its input is not finite at timestep %g", c->inputs[i].name,
+        status = ht_session_read(session, w->value, o->room);
+        size_t count = (size_t)ht_session_value_count(session, w->value);
+        if (!status && !ht_input_statistics_count(&in->by_step[group], count, o->room))
+            return ht_fail(HT_ERR_FORMAT, "%s: its input is not finite at timestep %g", in->name,
                            (double)c->timesteps[group]);
     }
     return status;
@@ -146,31 +154,41 @@ static const char *layer_of(ht_arena *arena, const ht_op *op)
     return ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(name), name);
 }
 
+/* The number of a layer's input, a new one if the layer has not been met; -1: out of memory. */
+static int input_of(ht_arena *arena, ht_calibration *c, const ht_op *op, int slot)
+{
+    ht_observed in = {.name = layer_of(arena, op), .slot = slot};
+    if (!in.name)
+        return -1;
+    for (int i = 0; i < c->n_inputs; i++)
+        if (c->inputs[i].slot == slot && !strcmp(c->inputs[i].name, in.name))
+            return i;
+    in.by_step = ht_alloc_array(arena, (size_t)c->groups, sizeof *in.by_step);
+    c->inputs[c->n_inputs] = in;
+    return in.by_step ? c->n_inputs++ : -1;
+}
+
 static ht_status list_inputs(ht_arena *arena, const ht_session *session, observer *o)
 {
     const ht_graph *g = ht_session_graph(session);
     ht_calibration *c = o->calibration;
     size_t most = 2 * (size_t)ht_graph_ops(g);
-    bool *once = ht_alloc_array(arena, most, sizeof *once);
     int64_t largest = 1;
     c->inputs = ht_alloc_array(arena, most, sizeof *c->inputs);
     o->values = ht_alloc_array(arena, most, sizeof *o->values);
-    if (!once || !c->inputs || !o->values)
+    if (!c->inputs || !o->values)
         return HT_ERR_MEMORY;
     for (int i = 0; i < ht_graph_ops(g); i++) {
         const ht_op *op = ht_graph_op(g, i);
         for (int slot = 0; slot < 2 && ht_op_is_product(op) && op->in[slot]; slot++) {
-            ht_observed *in = &c->inputs[c->n_inputs];
-            *in = (ht_observed){.name = layer_of(arena, op), .slot = slot};
-            in->by_step = ht_alloc_array(arena, (size_t)c->groups, sizeof *in->by_step);
-            if (!in->name || !in->by_step)
+            const ht_value *x = op->in[slot];
+            int input = input_of(arena, c, op, slot);
+            if (input < 0)
                 return HT_ERR_MEMORY;
-            once[c->n_inputs] = ht_stage_of(op->in[slot]->deps) == HT_STAGE_T;
-            o->values[c->n_inputs++] = op->in[slot];
-            largest = ht_value_count(op->in[slot]) > largest ? ht_value_count(op->in[slot]) : largest;
+            o->values[o->n_values++] = (watched){x, input, ht_stage_of(x->deps) == HT_STAGE_T};
+            largest = ht_value_count(x) > largest ? ht_value_count(x) : largest;
         }
     }
-    o->once = once;
     o->room = ht_alloc_array(arena, (size_t)largest, sizeof *o->room);
     return o->room ? HT_OK : HT_ERR_MEMORY;
 }

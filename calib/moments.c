@@ -7,6 +7,11 @@
 
 #include "calib/batch.h"
 
+typedef struct gathered {
+    int product;
+    const ht_value *value; /* the gram, or the input of what depends on {t} alone */
+} gathered;
+
 typedef struct gatherer {
     const ht_calibration *calibration;
     const ht_products *products;
@@ -14,7 +19,8 @@ typedef struct gatherer {
     int n;
     const ht_input_moments_options *options;
     ht_input_moments *moments;
-    const ht_value **values; /* [n]: the gram, or the input of what depends on {t} alone */
+    gathered *values; /* of every use of every product of the list */
+    int n_values;
     float *room;
     int64_t done;
 } gatherer;
@@ -43,14 +49,15 @@ static ht_status add_timestep(void *user, ht_session *session, int group, int64_
     gatherer *a = user;
     ht_status status = HT_OK;
     (void)group, (void)first, (void)n;
-    for (int at = 0; !status && at < a->n; at++) {
-        int i = a->list[at];
+    for (int at = 0; !status && at < a->n_values; at++) {
+        const ht_value *v = a->values[at].value;
+        int i = a->values[at].product;
         ht_input_moments *m = &a->moments[i];
         if (!ht_product_is_temporal(&a->products->product[i]))
             continue;
-        status = ht_session_read(session, a->values[i], a->room);
+        status = ht_session_read(session, v, a->room);
         if (!status)
-            add_rows(m, a->room, ht_session_value_count(session, a->values[i]) / m->k, 1);
+            add_rows(m, a->room, ht_session_value_count(session, v) / m->k, 1);
     }
     return status;
 }
@@ -61,12 +68,13 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     ht_status status = HT_OK;
     float weight = (float)a->options->weights[group];
     (void)first;
-    for (int at = 0; !status && at < a->n; at++) {
-        int i = a->list[at];
+    for (int at = 0; !status && at < a->n_values; at++) {
+        const ht_value *v = a->values[at].value;
+        int i = a->values[at].product;
         ht_input_moments *m = &a->moments[i];
         if (ht_product_is_temporal(&a->products->product[i]))
             continue;
-        status = ht_session_read(session, a->values[i], a->room);
+        status = ht_session_read(session, v, a->room);
         for (int64_t k = 0; !status && k < m->span * m->span; k++)
             m->h[k] += weight * a->room[k];
     }
@@ -76,25 +84,37 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     return status;
 }
 
+/* The value that moments of use number `use` come from; NULL: there is none. */
+static const ht_value *find_value(ht_arena *arena, const ht_graph *g, const ht_model_product *p, int use)
+{
+    const ht_op *op = ht_product_op(g, p, use);
+    const char *name =
+        use ? ht_sprintf(arena, "%s.gram.%d", p->weight->name, use) : ht_sprintf(arena, "%s.gram", p->weight->name);
+    return ht_product_is_temporal(p) && op ? op->in[HT_IN_X] : name ? ht_graph_find(g, name) : NULL;
+}
+
 static ht_status find_values(ht_arena *arena, const ht_graph *g, gatherer *a)
 {
     int64_t largest = 1;
-    a->values = ht_alloc_array(arena, (size_t)a->products->n, sizeof *a->values);
-    if (!a->values)
+    size_t most = 0;
+    for (int at = 0; at < a->n; at++)
+        most += (size_t)a->products->product[a->list[at]].uses;
+    if (!(a->values = ht_alloc_array(arena, most, sizeof *a->values)))
         return HT_ERR_MEMORY;
     for (int at = 0; at < a->n; at++) {
         int i = a->list[at];
         const ht_model_product *p = &a->products->product[i];
-        const ht_op *op = ht_product_op(g, p);
-        char *name = ht_sprintf(arena, "%s.gram", p->weight->name);
-        a->values[i] = ht_product_is_temporal(p) && op ? op->in[HT_IN_X] : name ? ht_graph_find(g, name) : NULL;
-        if (!a->values[i])
-            return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
         ht_input_moments *m = &a->moments[i];
+        for (int use = 0; use < p->uses; use++) {
+            const ht_value *v = find_value(arena, g, p, use);
+            if (!v)
+                return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
+            a->values[a->n_values++] = (gathered){i, v};
+            largest = ht_value_count(v) > largest ? ht_value_count(v) : largest;
+        }
         m->h = ht_alloc_array(arena, ht_input_moments_size(p, m) / sizeof *m->h, sizeof *m->h);
         if (!m->h)
             return HT_ERR_MEMORY;
-        largest = ht_value_count(a->values[i]) > largest ? ht_value_count(a->values[i]) : largest;
     }
     a->room = ht_alloc_array(arena, (size_t)largest, sizeof *a->room);
     return a->room ? HT_OK : HT_ERR_MEMORY;

@@ -173,12 +173,17 @@ static ht_status find_region(gatherer *a, const ht_graph *g)
     return status;
 }
 
+/* Of a weight that several operations have, their sums together. */
 static void hand_over(const gatherer *a, const ht_products *products, const float **moments)
 {
     for (int i = 0; i < a->region.n_layers; i++)
-        for (int k = 0; k < products->n; k++)
-            if (products->product[k].weight == a->region.layers[i]->in[HT_IN_WEIGHT]->data)
-                moments[k] = a->sums[i];
+        for (int k = 0; k < products->n; k++) {
+            if (products->product[k].weight != a->region.layers[i]->in[HT_IN_WEIGHT]->data)
+                continue;
+            for (int64_t j = 0; moments[k] && j < ht_value_count(a->grams[i]); j++)
+                a->sums[i][j] += moments[k][j];
+            moments[k] = a->sums[i];
+        }
 }
 
 ht_status ht_output_moments_gather(ht_arena *arena, ht_model *model, const ht_calibration *calibration,

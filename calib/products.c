@@ -57,10 +57,33 @@ static ht_status describe(ht_arena *arena, const ht_graph *g, const ht_op *op, h
                             .weight = w->data,
                             .parts = {x->shape[x->ndim - 1], x2 ? x2->shape[x2->ndim - 1] : 0},
                             .reads = {x->id, x2 ? x2->id : -1},
+                            .uses = 1,
                             .weights = ht_value_count(w),
                             .macs = ht_op_macs(op)};
     p->name = ht_sprintf(arena, "%.*s", (int)ht_layer_name_length(w->name), w->name);
     return p->name ? HT_OK : HT_ERR_MEMORY;
+}
+
+/* Another operation with the weight of p: what is one layer has one set of codes and one table of input scales. */
+static ht_status add_use(const ht_graph *g, const ht_op *op, ht_model_product *p)
+{
+    const ht_value *x = op->in[HT_IN_X], *x2 = op->in[HT_IN_X2];
+    bool same = role_of(g, op) == p->role && (ht_stage_of(op->out->deps) == HT_STAGE_COND) == p->timeless &&
+                x->shape[x->ndim - 1] == p->parts[0] && (x2 ? x2->shape[x2->ndim - 1] : 0) == p->parts[1];
+    if (!same)
+        return ht_fail(HT_ERR_UNSUPPORTED, "%s: two operations use it, which differ in what they read or how often",
+                       p->name);
+    p->uses++;
+    p->macs += ht_op_macs(op);
+    return HT_OK;
+}
+
+static ht_model_product *find(const ht_products *products, ht_model_product *all, const ht_op *op)
+{
+    for (int i = 0; i < products->n; i++)
+        if (all[i].weight == op->in[HT_IN_WEIGHT]->data)
+            return &all[i];
+    return NULL;
 }
 
 ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *products)
@@ -74,7 +97,12 @@ ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *prod
         const ht_op *op = ht_graph_op(g, i);
         if (!ht_op_is_product(op))
             continue;
-        ht_model_product *p = &all[products->n++];
+        ht_model_product *p = find(products, all, op);
+        if (p) {
+            status = add_use(g, op, p);
+            continue;
+        }
+        p = &all[products->n++];
         status = describe(arena, g, op, p);
         if (p->role == HT_ROLE_FIRST && !first)
             first = op->out;
@@ -93,11 +121,11 @@ bool ht_product_is_temporal(const ht_model_product *p)
     return p->role == HT_ROLE_TEMPORAL || p->role == HT_ROLE_TEMPORAL_FIRST;
 }
 
-const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *p)
+const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *p, int use)
 {
     for (int i = 0; i < ht_graph_ops(g); i++) {
         const ht_op *op = ht_graph_op(g, i);
-        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == p->weight)
+        if (ht_op_is_product(op) && op->in[HT_IN_WEIGHT]->data == p->weight && use-- == 0)
             return op;
     }
     return NULL;

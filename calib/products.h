@@ -22,12 +22,14 @@ typedef struct ht_model_product {
     ht_role role;
     const ht_tensor *weight;
     int64_t parts[2]; /* channels of X and X2 (0: none) */
-    int reads[2];     /* the graph's numbers of X and X2 (-1: none): products that read the same have the same */
+    int reads[2];     /* the graph's numbers of X and X2 (-1: none), of the first use: products that read the same
+                         have the same */
     bool first_after; /* the first to read what a HT_ROLE_FIRST made: TFMQ-DM's code leaves its inputs float */
     bool timeless;    /* depends on the condition alone, so what it reads does not change with the timestep */
     bool after_first; /* reads what the HT_ROLE_TEMPORAL_FIRST made: the same */
+    int uses;         /* operations that have the weight: PixArt-alpha embeds height and width by the same layers */
     int64_t weights;
-    double macs; /* of an image */
+    double macs; /* of an image, all uses together */
 } ht_model_product;
 
 typedef struct ht_products {
@@ -35,13 +37,15 @@ typedef struct ht_products {
     int n;
 } ht_products;
 
-/* From a finished graph; names in the arena, weights borrowed from the checkpoint. */
+/* From a finished graph, one for each weight; names in the arena, weights borrowed from the checkpoint.
+ * HT_ERR_UNSUPPORTED names a weight whose uses differ in what they read or in how often they run. */
 ht_status ht_products_list(ht_arena *arena, const ht_graph *g, ht_products *products);
 
 /* Whether it depends on the timestep alone. */
 bool ht_product_is_temporal(const ht_model_product *product);
 
-/* The operation of a graph of the same model that has the product's weight; NULL: none has. */
-const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *product);
+/* Operation number `use` of those of a graph of the same model that have the product's weight; NULL: so many have not.
+ */
+const ht_op *ht_product_op(const ht_graph *g, const ht_model_product *product, int use);
 
 #endif

@@ -391,7 +391,9 @@ static ht_status save(ht_quantizer *q, const char *path)
     if (!status && q->options->blocks) /* relative to the blocks' outputs, summed */
         json_object_set_new(how, "block_losses", json_pack("[f,f]", q->losses[0], q->losses[1]));
     if (!status)
-        status = ht_save_quantized(q->model, &(ht_layers){q->layers, q->n_layers}, how, path);
+        status = ht_save_quantized(
+            q->model, &(ht_layers){q->layers, q->n_layers, (ht_softmax_format)ht_softmax_find(q->options->softmax)},
+            how, path);
     json_decref(how);
     return status;
 }

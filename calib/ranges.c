@@ -3,12 +3,18 @@
 
 #include "calib/batch.h"
 
+typedef struct used {
+    int product;
+    const ht_op *op;
+} used;
+
 typedef struct gatherer {
     const ht_calibration *calibration;
     const ht_products *products;
     const ht_channel_ranges_options *options;
     ht_channel_ranges *ranges;
-    const ht_op **ops; /* [n]; NULL: not meant */
+    used *ops; /* of every use of every product that is meant */
+    int n_ops;
     float *room;
     int64_t done;
 } gatherer;
@@ -29,9 +35,10 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     gatherer *a = user;
     ht_status status = HT_OK;
     (void)first;
-    for (int i = 0; i < a->products->n; i++)
-        for (int slot = HT_IN_X, at = 0; a->ops[i] && slot <= HT_IN_X2 && !status; slot++) {
-            const ht_value *x = a->ops[i]->in[slot];
+    for (int k = 0; k < a->n_ops; k++)
+        for (int slot = HT_IN_X, at = 0; slot <= HT_IN_X2 && !status; slot++) {
+            const ht_value *x = a->ops[k].op->in[slot];
+            int i = a->ops[k].product;
             int64_t width = a->products->product[i].parts[slot];
             if (!x)
                 continue;
@@ -46,11 +53,28 @@ static ht_status add_batch(void *user, ht_session *session, int group, int64_t f
     return status;
 }
 
+static ht_status list_uses(const ht_graph *g, int i, gatherer *a, int64_t *largest)
+{
+    const ht_model_product *p = &a->products->product[i];
+    for (int use = 0; use < p->uses; use++) {
+        const ht_op *op = ht_product_op(g, p, use);
+        if (!op)
+            return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
+        a->ops[a->n_ops++] = (used){i, op};
+        for (int slot = HT_IN_X; slot <= HT_IN_X2; slot++)
+            if (op->in[slot] && ht_value_count(op->in[slot]) > *largest)
+                *largest = ht_value_count(op->in[slot]);
+    }
+    return HT_OK;
+}
+
 static ht_status allocate(ht_arena *arena, const ht_graph *g, gatherer *a)
 {
     int64_t largest = 1;
-    a->ops = ht_alloc_array(arena, (size_t)a->products->n + 1, sizeof *a->ops);
-    for (int i = 0; a->ops && i < a->products->n; i++) {
+    ht_status status = HT_OK;
+    if (!(a->ops = ht_alloc_array(arena, (size_t)ht_graph_ops(g), sizeof *a->ops)))
+        return HT_ERR_MEMORY;
+    for (int i = 0; !status && i < a->products->n; i++) {
         const ht_model_product *p = &a->products->product[i];
         ht_channel_ranges *r = &a->ranges[i];
         if (!a->options->only[i])
@@ -59,16 +83,10 @@ static ht_status allocate(ht_arena *arena, const ht_graph *g, gatherer *a)
         *r = (ht_channel_ranges){.channels = p->parts[0] + p->parts[1],
                                  .low = ht_alloc_array(arena, count, sizeof *r->low),
                                  .high = ht_alloc_array(arena, count, sizeof *r->high)};
-        if (!r->low || !r->high)
-            return HT_ERR_MEMORY;
-        if (!(a->ops[i] = ht_product_op(g, p)))
-            return ht_fail(HT_ERR_ARGUMENT, "%s: its inputs cannot be observed", p->name);
-        for (int slot = HT_IN_X; slot <= HT_IN_X2; slot++)
-            if (a->ops[i]->in[slot] && ht_value_count(a->ops[i]->in[slot]) > largest)
-                largest = ht_value_count(a->ops[i]->in[slot]);
+        status = r->low && r->high ? list_uses(g, i, a, &largest) : HT_ERR_MEMORY;
     }
-    a->room = a->ops ? ht_alloc_array(arena, (size_t)largest, sizeof *a->room) : NULL;
-    return a->room ? HT_OK : HT_ERR_MEMORY;
+    a->room = ht_alloc_array(arena, (size_t)largest, sizeof *a->room);
+    return status ? status : a->room ? HT_OK : HT_ERR_MEMORY;
 }
 
 ht_status ht_channel_ranges_gather(ht_arena *arena, ht_model *model, const ht_calibration *calibration,

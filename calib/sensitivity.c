@@ -71,7 +71,7 @@ static double compare(const trial *t)
 
 static ht_status try_all(const trial *t, ht_layer *layers, int n, const ht_layer *candidates, double *error)
 {
-    ht_layers all = {layers, n};
+    ht_layers all = {.layer = layers, .n = n};
     ht_status status = HT_OK;
     for (int i = 0; !status && i < n; i++) {
         error[i] = 0;

@@ -11,6 +11,7 @@
 #include "quant/low_rank.h"
 #include "quant/rotate.h"
 #include "quant/round.h"
+#include "quant/softmax.h"
 #include "sampler/steps.h"
 
 enum { MAX_THREADS = 1024, MAX_BATCH = 65536 };
@@ -46,6 +47,7 @@ const ht_setting ht_quantize_settings[] = {
     {"low_rank", HT_SETTING_INT, AT(low_rank)},
     {"rounding", HT_SETTING_TEXT, AT(rounding), .text = "gptq+descent"},
     {"couple", HT_SETTING_YES, AT(couple)},
+    {"softmax", HT_SETTING_TEXT, AT(softmax), .text = "float"},
     {"observer", HT_SETTING_TEXT, AT(observer), .text = "minmax"},
     {"percentile", HT_SETTING_REAL, AT(percentile), .number = 99.9},
     {"temporal", HT_SETTING_TEXT, AT(temporal), .text = "cache"},
@@ -183,6 +185,8 @@ static ht_status check_names(const ht_quantize_options *o)
     if (!status)
         status = find_name("constraint of scales", ht_scale_powers_find(o->scale_powers), o->scale_powers,
                            "free, each, tensor");
+    if (!status)
+        status = find_name("format of softmax", ht_softmax_find(o->softmax), o->softmax, "float, uint16, uint8, log2");
     if (!status)
         status = find_name("observer", ht_scale_method_find(o->observer), o->observer, "minmax, percentile, mse, l2.4");
     if (!status)

@@ -18,7 +18,24 @@ static ht_status list(ht_arena *arena, const ht_products *products, features *f)
     return f->product ? HT_OK : HT_ERR_MEMORY;
 }
 
-/* Rows of all layers, timestep after timestep: rows[layer] [groups][channels]. */
+/* Numbers that a layer makes at a timestep, all uses together. */
+static size_t row_of(const ht_model_product *p)
+{
+    return (size_t)p->uses * (size_t)p->weight->shape[0];
+}
+
+static ht_status read_row(ht_session *session, const ht_model_product *p, float *row)
+{
+    ht_status status = HT_OK;
+    for (int use = 0; !status && use < p->uses; use++) {
+        const ht_op *op = ht_product_op(ht_session_graph(session), p, use);
+        if (op && op->out->dtype == HT_F32)
+            status = ht_session_read(session, op->out, row + use * p->weight->shape[0]);
+    }
+    return status;
+}
+
+/* Rows of all layers, timestep after timestep: rows[layer] [groups][uses][channels]. */
 static ht_status gather(ht_model *model, const ht_calibration *c, const ht_products *products, const features *f,
                         const ht_layers *layers, float **rows)
 {
@@ -29,9 +46,8 @@ static ht_status gather(ht_model *model, const ht_calibration *c, const ht_produ
     for (int g = 0; !status && g < c->groups; g++) {
         status = ht_session_set_timesteps(session, 1, &c->timesteps[g]);
         for (int i = 0; !status && i < f->n; i++) {
-            const ht_op *op = ht_product_op(ht_session_graph(session), &products->product[f->product[i]]);
-            if (op && op->out->dtype == HT_F32)
-                status = ht_session_read(session, op->out, rows[i] + (size_t)g * (size_t)ht_value_count(op->out));
+            const ht_model_product *p = &products->product[f->product[i]];
+            status = read_row(session, p, rows[i] + (size_t)g * row_of(p));
         }
     }
     ht_session_close(session);
@@ -42,8 +58,8 @@ static float **room_for(ht_arena *arena, const ht_products *products, const feat
 {
     float **rows = ht_alloc_array(arena, (size_t)f->n + 1, sizeof(float *));
     for (int i = 0; rows && i < f->n; i++) {
-        size_t channels = (size_t)products->product[f->product[i]].weight->shape[0];
-        if (!(rows[i] = ht_alloc_array(arena, (size_t)groups * channels, sizeof(float))))
+        size_t row = row_of(&products->product[f->product[i]]);
+        if (!(rows[i] = ht_alloc_array(arena, (size_t)groups * row, sizeof(float))))
             return NULL;
     }
     return rows;
@@ -67,7 +83,7 @@ ht_status ht_temporal_errors(ht_model *model, const ht_calibration *calibration,
     for (int i = 0; i < products->n; i++)
         error[i] = 0;
     for (int i = 0; !status && i < f.n; i++) {
-        size_t count = (size_t)calibration->groups * (size_t)products->product[f.product[i]].weight->shape[0];
+        size_t count = (size_t)calibration->groups * row_of(&products->product[f.product[i]]);
         double noise = 0, signal = 0;
         for (size_t k = 0; k < count; k++) {
             double d = (double)have[i][k] - (double)want[i][k];

@@ -21,7 +21,7 @@ static const option fid_options[] = {
     {.name = "metrics", .letter = 'm', .argument = "LIST", .type = OPTION_TEXT, AT(metrics), .initial = "fid", .record = "Metrics",
      .help = "of fid, sfid, kid, is, pr, psnr, ssim, distance; see below"},
     {.name = "features", .letter = 'f', .argument = "NAME", .type = OPTION_TEXT, AT(features), .record = "Features",
-     .help = "network: inception, resnet18_w24, a folder or a .safetensors; default: see below"},
+     .help = "network: inception, resnet18_w24, resnet18_w24_emoji, a folder or a .safetensors; default: see below"},
     {.name = "output", .argument = "NAME", .type = OPTION_CHOICE, AT(output), .choices = "64|192|768|2048", .record = "Output",
      .help = "of the network; default: its last features"},
     {.name = "resize", .argument = "NAME", .type = OPTION_CHOICE, AT(resize), .choices = "bilinear|tf1|bicubic|none", .record = "Resize",
@@ -46,7 +46,7 @@ static const option fid_options[] = {
      .help = "classes that a model's images take in turn: 3 or 0,1,2"},
     {.name = "batch", .argument = "N", .type = OPTION_INT, AT(batch), .min = 1, .max = 4096, .initial = "16",
      .help = "images that a model draws at once; same images with any"},
-    {.name = "save-stats", .type = OPTION_FLAG, AT(save_stats), .help = "keep mu and sigma beside each set, as SET.NETWORK.npz"},
+    {.name = "save-stats", .type = OPTION_FLAG, AT(save_stats), .help = "keep mu and sigma beside each set, as SET.NETWORK.npz; of a model, the name tells settings apart"},
     {.name = "skip-bad", .type = OPTION_FLAG, AT(skip_bad), .record = "Skip-bad", .help = "leave out pictures that cannot be read"},
     {.name = "kid-subsets", .argument = "N", .type = OPTION_INT, AT(kid_subsets), .min = 1, .max = 100000, .initial = "100",
      .record = "KID-subsets", .help = "that KID is the mean of"},
@@ -231,28 +231,17 @@ static int open_evaluator(job *j)
     return 0;
 }
 
-/* SET.NETWORK.npz beside the set; of what a model draws, with what it was drawn. */
-static const char *statistics_name(const job *j, const char *path, bool is_model, char name[PATH_MAX])
-{
-    char more[96] = "";
-    int length = (int)strlen(path);
-    while (length > 1 && path[length - 1] == '/')
-        length--;
-    if (is_model)
-        snprintf(more, sizeof more, ".n%" PRId64 "-steps%" PRId64 "-seed%" PRIu64, j->s->n, j->s->steps, j->s->seed);
-    int n = snprintf(name, PATH_MAX, "%.*s%s.%s%s%s.npz", length, path, more, j->info.features ? j->info.features : "",
-                     strcmp(j->info.resize, "none") ? "-" : "", strcmp(j->info.resize, "none") ? j->info.resize : "");
-    return n < PATH_MAX ? name : NULL;
-}
-
 /* Opens a set as a source: d is opened if it is a model, name is room for save. */
 static int open_set(job *j, const char *path, drawn *d, char name[PATH_MAX], ht_image_source *source)
 {
     bool is_model = drawn_is_model(path);
     *source = (ht_image_source){.path = path, .share = ranks_source_share()};
     *d = (drawn){0};
-    if (j->s->save_stats && !is_npz(path) && !(source->save = statistics_name(j, path, is_model, name)))
-        return report("--save-stats: the name beside %.100s would be too long", path);
+    if (j->s->save_stats && !is_npz(path)) {
+        if (fid_statistics_name(j->s, is_model ? &j->prompts : NULL, &j->info, path, name))
+            return EXIT_FAILURE;
+        source->save = name;
+    }
     if (!is_model)
         return 0;
     int code = drawn_open(path, j->s, &j->prompts, d);
@@ -467,8 +456,8 @@ const command fid_command = {
     .description =
         "Metrics: fid (Frechet distance; FD under another network than FID's), sfid, kid, is, pr (precision, recall, "
         "density, coverage);\npsnr, ssim and distance are of pairs, image i of A with image i of B.\n"
-        "Network: features/ of a model among the sets, resnet18_w24 for pictures of 32x32, FID's InceptionV3 for "
-        "others.\n"
+        "Network: features/ of a model among the sets, resnet18_w24 for pictures of 32x32, resnet18_w24_emoji of "
+        "64x64, FID's InceptionV3 for others.\n"
         "Figures under different networks or ways to resize cannot be compared.",
     .examples = "halftone fid samples/ models/cifar10/cifar10-train-resnet18_w24.npz\n"
                 "halftone fid cifar10-test.zip cifar10-train.zip --metrics fid,kid,pr --json\n"

@@ -58,4 +58,10 @@ ht_status drawn_draw(void *user, int64_t first, int64_t n, float *images);
  * from. */
 int fid_find_network(const fid_settings *s, const char *model, int height, int width, char path[PATH_MAX]);
 
+/* SET.NETWORK.npz, where statistics of a set are kept.  prompts: those (maybe none) of a set that is drawn, whose
+ * name has besides how many, steps, seed, and a hash of all that the images depend on; NULL: of a set of pictures.  0,
+ * or 1 after a line on stderr. */
+int fid_statistics_name(const fid_settings *s, const prompt_list *prompts, const ht_evaluator_info *info,
+                        const char *path, char name[PATH_MAX]);
+
 #endif

@@ -83,7 +83,7 @@ static void print_model(const char *path, const ht_model_info *m)
         printf("  classes      as embeddings of %d\n", m->class_embed_dim);
     printf("  parameters   %" PRId64 ", %.1f MB as stored\n", m->parameters, (double)m->weight_bytes * 1e-6);
     if (m->layers)
-        printf("  quantized    %d layers, %.2f bits a weight\n", m->layers, m->average_bits);
+        printf("  quantized    %d layers, %.2f bits a weight, softmax in %s\n", m->layers, m->average_bits, m->softmax);
 }
 
 /* 1523400000 as "1.523 G". */
@@ -290,6 +290,7 @@ static json_t *info_json(const info_settings *o, const ht_model *model, const ht
     json_object_set_new(object, "session", running);
     if (m->layers) {
         json_object_set_new(object, "bits", json_real(m->average_bits));
+        json_object_set_new(object, "softmax", json_string(m->softmax));
         json_object_set_new(object, "bit_operations", json_real(bit_operations(model, session, m, s->ops)));
     }
     if (o->layers)

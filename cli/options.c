@@ -492,6 +492,10 @@ static json_t *value_json(const option *o, const void *settings)
 {
     char buffer[OPTION_MAX_TEXT];
     const void *at = (const char *)settings + o->at;
+    if (o->type == OPTION_FLAG)
+        return json_boolean(*(const bool *)at);
+    if (o->type == OPTION_SWITCH)
+        return json_boolean(*(const int *)at);
     if (!*option_text(o, settings, buffer))
         return json_null();
     if (o->type == OPTION_INT)
@@ -516,4 +520,23 @@ json_t *options_json(const command *c, const void *settings)
         }
     }
     return object;
+}
+
+json_t *options_hashed_json(const command *c, const void *settings)
+{
+    json_t *object = options_json(c, settings), *value;
+    const char *name;
+    void *next;
+    int failures = 0;
+    json_object_foreach_safe(object, next, name, value)
+    {
+        if (json_is_null(value) || json_is_false(value))
+            failures += json_object_del(object, name);
+        else if (json_is_true(value))
+            failures += json_object_set_new(object, name, json_string("true"));
+    }
+    if (!failures)
+        return object;
+    json_decref(object);
+    return NULL;
 }

@@ -94,8 +94,11 @@ const char *option_wanted(const option *o, char *buffer, size_t size);
  * bytes. */
 const char *option_text(const option *o, const void *settings, char *buffer);
 
-/* The recorded values, as an object with the options' names.  NULL: out of memory. */
+/* The recorded values, as an object with the options' names; null where there is none.  NULL: out of memory. */
 json_t *options_json(const command *c, const void *settings);
+/* Those that have a value, as what is hashed for names of files: an option that a later version adds changes none of
+ * them while it is not said.  For the same reason flags are texts here, as they were at first. */
+json_t *options_hashed_json(const command *c, const void *settings);
 
 /* Of the names (NULL-terminated) the one that was probably meant by word, or NULL. */
 const char *nearest_name(const char *word, const char *const *names);

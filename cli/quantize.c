@@ -38,6 +38,8 @@ static const option quantize_options[] = {
      .record = "Rotate", .help = "Hadamard rotation of N channels at a time, a power of 4; with --dynamic; 0: none"},
     {.name = "low-rank", .argument = "R", .type = OPTION_COUNT, OPTION(low_rank), .max = 256, .initial = "0",
      .record = "Low-rank", .help = "SVDQuant: a branch of this rank in 16 bits beside 4-bit weights; 0: none"},
+    {.name = "softmax", .argument = "NAME", .type = OPTION_CHOICE, OPTION(softmax), .choices = "float|uint16|uint8|log2",
+     .record = "Softmax", .help = "what attention's softmax becomes; default: float"},
     {.name = "observer", .argument = "NAME", .type = OPTION_CHOICE, OPTION(observer), .initial = "minmax", .choices = "minmax|percentile|mse|l2.4",
      .record = "Observer", .help = "how inputs' ranges are found"},
     {.name = "percentile", .argument = "P", .type = OPTION_REAL, OPTION(percentile), .min = 1, .max = 100, .initial = "99.9", .record = "Percentile", .help = "of those that cut there"},

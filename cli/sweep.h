@@ -8,9 +8,10 @@
 
 #include "cli/prompts.h"
 #include "cli/settings.h"
+#include "cli/text.h"
 #include "core/arena.h"
 
-enum { SWEEP_KEY = 17, SWEEP_MAX_CELLS = 4096, SWEEP_MAX_AXES = 16, SWEEP_SHOWN = 8 };
+enum { SWEEP_KEY = TEXT_KEY, SWEEP_MAX_CELLS = 4096, SWEEP_MAX_AXES = 16, SWEEP_SHOWN = 8 };
 
 typedef struct sweep_settings {
     const char *model, *file, *output;

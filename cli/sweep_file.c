@@ -1,7 +1,6 @@
 /* sweep_file.c - reading what a sweep is: settings by the names of the command line's options, through the same tables,
  * so that whatever calibrate, quantize and sample take can be said here too. */
 #include <inttypes.h>
-#include <sha256.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -405,37 +404,11 @@ void sweep_plan_close(sweep_plan *plan)
 
 /* ---- keys ---- */
 
-/* The first 16 digits of the SHA-256 of texts, each with its end; false: out of memory. */
-static bool hash(char key[SWEEP_KEY], const char *const *texts, int n)
-{
-    SHA256_CTX sha;
-    char whole[SHA256_DIGEST_STRING_LENGTH];
-    SHA256_Init(&sha);
-    for (int i = 0; i < n; i++) {
-        if (!texts[i])
-            return false;
-        SHA256_Update(&sha, (const unsigned char *)texts[i], strlen(texts[i]) + 1);
-    }
-    if (!SHA256_End(&sha, whole))
-        return false;
-    memcpy(key, whole, SWEEP_KEY - 1);
-    key[SWEEP_KEY - 1] = '\0';
-    return true;
-}
-
-/* What was not said does not count, so that an option which a later version adds leaves the rows of this one. */
 static bool hash_options(char key[SWEEP_KEY], const char *of, const command *c, const void *settings)
 {
-    json_t *object = options_json(c, settings), *value;
-    const char *name;
-    void *next;
-    json_object_foreach_safe(object, next, name, value)
-    {
-        if (json_is_null(value))
-            json_object_del(object, name);
-    }
+    json_t *object = options_hashed_json(c, settings);
     char *text = object ? json_dumps(object, JSON_SORT_KEYS | JSON_COMPACT) : NULL;
-    bool done = hash(key, (const char *const[]){of, c->name, text}, 3);
+    bool done = text_hash(key, (const char *const[]){of, c->name, text}, 3);
     free(text);
     json_decref(object);
     return done;
@@ -447,7 +420,8 @@ static const char *drawn_identity(const sweep_plan *plan, const char *identity)
     char key[SWEEP_KEY];
     if (!plan->prompts.n)
         return identity;
-    return hash(key, plan->prompts.text, (int)plan->prompts.n) ? ht_sprintf(plan->arena, "%s %s", identity, key) : NULL;
+    return text_hash(key, plan->prompts.text, (int)plan->prompts.n) ? ht_sprintf(plan->arena, "%s %s", identity, key)
+                                                                    : NULL;
 }
 
 static bool cell_keys(const sweep_plan *plan, sweep_cell *c, const char *identity, const char *extra)
@@ -459,7 +433,8 @@ static bool cell_keys(const sweep_plan *plan, sweep_cell *c, const char *identit
     if (done && !c->is_float)
         done = hash_options(c->calibration, identity, &calibrate_command, &c->calibrate) &&
                hash_options(c->quantization, c->calibration, &quantize_command, &c->quantize);
-    return done && hash(c->id, (const char *const[]){c->quantization, c->drawing, plan->error_key, metrics, extra}, 5);
+    return done &&
+           text_hash(c->id, (const char *const[]){c->quantization, c->drawing, plan->error_key, metrics, extra}, 5);
 }
 
 int sweep_plan_keys(sweep_plan *plan, const char *identity, const char *extra)

@@ -2,6 +2,7 @@
 #include "cli/text.h"
 
 #include <ctype.h>
+#include <sha256.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -50,4 +51,21 @@ json_t *text_json(const char *text)
     string = json_string(mended);
     free(mended);
     return string;
+}
+
+bool text_hash(char key[TEXT_KEY], const char *const *texts, int n)
+{
+    SHA256_CTX sha;
+    char whole[SHA256_DIGEST_STRING_LENGTH];
+    SHA256_Init(&sha);
+    for (int i = 0; i < n; i++) {
+        if (!texts[i])
+            return false;
+        SHA256_Update(&sha, (const unsigned char *)texts[i], strlen(texts[i]) + 1);
+    }
+    if (!SHA256_End(&sha, whole))
+        return false;
+    memcpy(key, whole, TEXT_KEY - 1);
+    key[TEXT_KEY - 1] = '\0';
+    return true;
 }

@@ -92,7 +92,8 @@ void ht_norm_join(const ht_norm_size *z, const ht_call *c, void *shared, int64_t
  * score of key j as one fmaf, and then what is added by distance; p[j] = exp(s[j] - max s);
  * the sum of p in HT_SOFTMAX_LANES chains, lane j % LANES, joined in halves (lane l with l + 8, then 4, 2, 1); out =
  * chain over j of p[j] v[j], divided by the sum.  Causal: query t takes the largest, exp and the sum of keys 0 .. t,
- * and p[j] = 0 of those after it. */
+ * and p[j] = 0 of those after it.  Of a quantized model p is then rounded, and the sum multiplied, as quant/softmax.h
+ * says. */
 enum { HT_SOFTMAX_LANES = 16 };
 
 static inline float ht_join_lanes(float lanes[HT_SOFTMAX_LANES])

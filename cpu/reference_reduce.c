@@ -239,6 +239,8 @@ static void attention(const ht_call *c, const ht_team *team)
         int64_t seen = op->attrs.causal ? t + 1 : tk;
         float sum = ht_softmax_sum(p, seen);
         memset(p + seen, 0, (size_t)(tk - seen) * sizeof *p);
+        ht_softmax_round(op->attrs.softmax, p, seen);
+        sum *= ht_softmax_levels(op->attrs.softmax);
         for (int64_t l = 0; l < d; l++) {
             float o = 0;
             for (int64_t j = 0; j < tk; j++)

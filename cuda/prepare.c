@@ -57,6 +57,9 @@ ht_status ht_cuda_prepare(ht_program *p, ht_cuda_step *s)
         weight = NULL;
     if (!ht_cuda_runs(op->kind))
         return ht_fail(HT_ERR_UNSUPPORTED, "the CUDA backend has no %s; --backend cpu has", ht_op_kind_name(op->kind));
+    if (op->attrs.softmax)
+        return ht_fail(HT_ERR_UNSUPPORTED, "the CUDA backend has no softmax of %s; --backend cpu has",
+                       ht_softmax_name((int)op->attrs.softmax));
     s->kernel = ht_op_kind_name(op->kind);
     if (ht_cuda_is_product(op))
         return ht_cuda_prepare_product(p, s);

@@ -55,6 +55,7 @@ typedef struct ht_attrs {
     ht_activation activation;    /* group_norm, scale_shift: SiLU; conv2d, linear: ReLU; applied last */
     int heads;                   /* attention */
     bool causal;                 /* attention: query t sees keys 0 .. t */
+    ht_softmax_format softmax;   /* attention: what becomes of it */
     float scale, shift;          /* attention: of the scores; affine: x * scale + shift; conv2d, linear: see ops.def */
     int begin, count;            /* slice: channels begin .. begin+count-1 */
     int dim;                     /* timestep_embedding */
@@ -206,7 +207,8 @@ void ht_graph_set_layers(ht_graph *g, const ht_layers *layers);
 
 /* What calibration wants to see of every linear and conv2d after fusion: its inputs and outputs kept to the end of the
  * run (as taps are, but without keeping anything from being fused), and for those that depend on more than {t} a value
- * WEIGHT.gram, the second moments of about `windows` windows of each image, evenly spread (0: none). */
+ * WEIGHT.gram, the second moments of about `windows` windows of each image, evenly spread (0: none).  Of a weight that
+ * several have, WEIGHT.gram is of the first, WEIGHT.gram.1 of the second. */
 typedef struct ht_observe {
     bool inputs, outputs;
     int windows;

@@ -1,6 +1,8 @@
 /* observe.c - keeping what calibration looks at: the inputs of every product, and their second moments. */
 #include "graph/graph_private.h"
 
+#include <stdio.h>
+
 #include "graph/backend.h"
 
 /* A linear layer is a window of one tap. */
@@ -20,11 +22,23 @@ static ht_attrs window_of(const ht_graph *g, const ht_op *op, int windows)
     return a;
 }
 
-static void add_gram(ht_graph *g, const ht_op *op, int windows)
+/* How many of the first n operations have the weight of op. */
+static int uses_before(const ht_graph *g, int n, const ht_op *op)
 {
+    int uses = 0;
+    for (int i = 0; i < n; i++)
+        uses += g->ops[i]->in[HT_IN_WEIGHT] && g->ops[i]->in[HT_IN_WEIGHT]->data == op->in[HT_IN_WEIGHT]->data;
+    return uses;
+}
+
+static void add_gram(ht_graph *g, const ht_op *op, int use, int windows)
+{
+    char number[16] = "";
     ht_op gram = {.in = {[HT_IN_X] = op->in[HT_IN_X], [HT_IN_X2] = op->in[HT_IN_X2]},
                   .attrs = window_of(g, op, windows)};
-    ht_value *v = ht_name(g, ht_graph_add_op(g, HT_OP_gram, &gram), "%s.gram", op->in[HT_IN_WEIGHT]->name);
+    if (use)
+        snprintf(number, sizeof number, ".%d", use);
+    ht_value *v = ht_name(g, ht_graph_add_op(g, HT_OP_gram, &gram), "%s.gram%s", op->in[HT_IN_WEIGHT]->name, number);
     if (v)
         v->tapped = true;
 }
@@ -55,6 +69,6 @@ void ht_graph_add_observers(ht_graph *g)
         if (g->observe.outputs)
             op->out->tapped = true;
         if (g->observe.windows && !once)
-            add_gram(g, op, g->observe.windows);
+            add_gram(g, op, uses_before(g, i, op), g->observe.windows);
     }
 }

@@ -234,6 +234,8 @@ void ht_graph_quantize(ht_graph *g)
     for (int i = 0; i < n && !g->status; i++) {
         if (ht_op_rows[before[i]->kind].traits & HT_HAS_EPILOGUE)
             quantize_op(g, before[i]);
+        if (before[i]->kind == HT_OP_attention)
+            before[i]->attrs.softmax = g->layers->softmax;
         ht_graph_append(g, before[i]);
     }
 }

@@ -114,6 +114,7 @@ typedef struct ht_model_info {
     int64_t weight_bytes;    /* bytes of all weights as stored */
     int layers;              /* that are quantized (ht_model_get_layer); 0: a model of floats */
     double average_bits;     /* that a weight of a linear map or convolution takes, scales included */
+    const char *softmax;     /* what attention's softmax becomes: "float", "uint16", "uint8", "log2" */
 } ht_model_info;
 
 void ht_model_get_info(const ht_model *model, ht_model_info *info);
@@ -421,7 +422,9 @@ typedef struct ht_quantize_options {
                                                 this exponent (SmoothQuant's alpha); 0: they are not */
     int rotate; /* above 0: groups of so many channels, a power of 4, are rotated by a Hadamard matrix, in weights and,
                    as they come, inputs, which are dynamic or float; 0: none */
-    int low_rank; /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
+    int low_rank;        /* above 0: 16-bit weights of this rank beside those of less than 8 bits (SVDQuant); 0: none */
+    const char *softmax; /* of every attention, before it multiplies values: "float", "uint16", "uint8", "log2" (4
+                            bits), on the CPU; NULL: "float" */
     const char *observer; /* of input ranges: "minmax", "percentile", "mse", "l2.4"; NULL: "minmax" */
     double percentile;    /* of "percentile"; 0 means 99.9 */
     int groups;   /* of timesteps with input scales of their own; 0: as many as were calibrated, 1: one for all */

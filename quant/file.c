@@ -359,6 +359,21 @@ static ht_status read_timesteps(reader *r, const json_t *list)
     return j.status;
 }
 
+/* Of every attention; absent: floats. */
+static ht_status read_softmax(const json_t *list, ht_softmax_format *softmax)
+{
+    ht_json j = {.object = list, .where = list_name};
+    const char *name = ht_json_string(&j, "softmax", ht_softmax_name(HT_SOFTMAX_FLOAT));
+    if (j.status)
+        return j.status;
+    int which = ht_softmax_find(name);
+    if (which < 0)
+        return ht_fail(HT_ERR_UNSUPPORTED, "softmax of %s is \"%.64s\", which this version does not know", list_name,
+                       name);
+    *softmax = (ht_softmax_format)which;
+    return HT_OK;
+}
+
 static ht_status read_list(reader *r, const json_t *list, ht_layers *layers)
 {
     const json_t *version = json_object_get(list, "format_version");
@@ -367,7 +382,10 @@ static ht_status read_list(reader *r, const json_t *list, ht_layers *layers)
     const json_t *object = json_object_get(list, "layers");
     size_t n = json_object_size(object), i = 0;
     ht_layer *all = ht_alloc_array(r->arena, n + 1, sizeof *all);
+    ht_softmax_format softmax = HT_SOFTMAX_FLOAT;
     ht_status status = all ? read_timesteps(r, list) : HT_ERR_MEMORY;
+    if (!status)
+        status = read_softmax(list, &softmax);
     if (!status && object && !json_is_object(object))
         return ht_fail(HT_ERR_FORMAT, "layers of %s is not an object", list_name);
     for (void *it = json_object_iter((json_t *)(uintptr_t)object); !status && it;
@@ -381,7 +399,7 @@ static ht_status read_list(reader *r, const json_t *list, ht_layers *layers)
     }
     if (status)
         return status;
-    *layers = (ht_layers){all, (int)n};
+    *layers = (ht_layers){all, (int)n, softmax};
     return HT_OK;
 }
 
@@ -542,6 +560,8 @@ ht_status ht_layers_write(ht_arena *arena, const ht_layers *layers, ht_tensor *t
     if (json_array_size(timesteps))
         json_object_set(list, "timesteps", timesteps);
     json_decref(timesteps);
+    if (layers->softmax)
+        json_object_set_new(list, "softmax", json_string(ht_softmax_name((int)layers->softmax)));
     json_object_set_new(list, "layers", entries);
     char *text = json_dumps(list, JSON_COMPACT | JSON_REAL_PRECISION(9));
     *metadata = text ? ht_strdup(arena, text) : NULL;

@@ -8,6 +8,7 @@
 #define HT_QUANT_LAYER_H
 
 #include "quant/format.h"
+#include "quant/softmax.h"
 
 typedef enum ht_input_mode {
     HT_INPUT_FLOAT,  /* as they come: only weights are quantized */
@@ -54,6 +55,7 @@ typedef struct ht_layer {
 typedef struct ht_layers {
     const ht_layer *layer;
     int n;
+    ht_softmax_format softmax; /* of every attention of the model */
 } ht_layers;
 
 const ht_layer *ht_layers_find(const ht_layers *layers, const char *name); /* NULL if absent; layers may be NULL */

@@ -72,5 +72,6 @@ void ht_model_get_info(const ht_model *model, ht_model_info *info)
                             .parameters = ht_weights_parameters(model->weights),
                             .weight_bytes = ht_weights_bytes(model->weights),
                             .layers = model->layers.n,
-                            .average_bits = average_bits(model)};
+                            .average_bits = average_bits(model),
+                            .softmax = ht_softmax_name((int)model->layers.softmax)};
 }

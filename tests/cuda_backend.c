@@ -3,6 +3,7 @@
 #include <math.h>
 
 #include "eval/psnr.h"
+#include "sampler/model.h"
 #include "tests/predictions.h"
 
 enum { PIXELS = 32 * 32 * 3, IMAGES = 9 };
@@ -127,6 +128,24 @@ static void cached_features_come_back_in_both_dtypes(void **state)
     }
 }
 
+/* It has no softmax but that of floats. */
+static void a_model_with_a_softmax_of_codes_is_left_to_the_cpu(void **state)
+{
+    (void)state;
+    ht_model *m;
+    ht_session *s = NULL;
+    ht_session_info info;
+    assert_ok(ht_model_open("models/cifar10-w4a8", NULL, &m));
+    m->layers.softmax = HT_SOFTMAX_UINT8;
+    assert_int_equal(ht_session_open(m, &(ht_session_options){.backend = "cuda"}, &s), HT_ERR_UNSUPPORTED);
+    assert_non_null(strstr(ht_error_message(), "softmax of uint8"));
+    assert_ok(ht_session_open(m, &(ht_session_options){.backend = "auto"}, &s));
+    ht_session_get_info(s, &info);
+    assert_string_equal(info.backend, "cpu");
+    ht_session_close(s);
+    ht_model_close(m);
+}
+
 static int look_at_device(void **state)
 {
     ht_model *m;
@@ -154,6 +173,7 @@ int main(void)
         cmocka_unit_test(images_are_near_those_of_the_cpu),
         cmocka_unit_test(images_are_the_same_at_any_batch_size),
         cmocka_unit_test(cached_features_come_back_in_both_dtypes),
+        cmocka_unit_test(a_model_with_a_softmax_of_codes_is_left_to_the_cpu),
     };
     return cmocka_run_group_tests(tests, look_at_device, remove_folder);
 }

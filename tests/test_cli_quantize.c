@@ -95,6 +95,22 @@ static void a_quantization_says_in_a_line_what_it_made(void **state)
     assert_string_equal(s->out, "");
 }
 
+/* PixArt-alpha, two of whose weights are each used by two operations. */
+static void a_transformer_that_reads_sizes_is_quantized_and_drawn(void **state)
+{
+    scratch *s = *state;
+    const char *model = "tests/goldens/pipeline/pixart-alpha", *folder = in_scratch(s, "quantized"),
+               *calib = in_scratch(s, "calib.safetensors");
+    assert_worked(s, run(s, "calibrate", model, "--steps", "2", "--timesteps", "1", "-n", "2", "-q", "-o", calib));
+    assert_worked(
+        s, run(s, "quantize", model, "--calib", calib, "--layers", "all", "--rounding", "gptq", "-q", "-o", folder));
+    assert_worked(s, run(s, "info", folder, "--layers"));
+    const char *row = strstr(s->out, "adaln_single.emb.resolution_embedder.linear_1 ");
+    assert_true(row && !strstr(row + 1, "adaln_single.emb.resolution_embedder.linear_1 "));
+    assert_worked(
+        s, run(s, "sample", folder, "-p", "a cat", "--steps", "2", "-n", "1", "-q", "-o", in_scratch(s, "a.png")));
+}
+
 static void wrong_command_lines_exit_2(void **state)
 {
     scratch *s = *state;
@@ -278,6 +294,7 @@ int main(void)
         CASE(a_calibration_is_described_in_json),
         CASE(a_quantized_model_is_made_described_and_drawn),
         CASE(a_quantization_says_in_a_line_what_it_made),
+        CASE(a_transformer_that_reads_sizes_is_quantized_and_drawn),
         CASE(wrong_command_lines_exit_2),
         CASE(what_cannot_be_done_exits_1_with_one_line),
         CASE(options_of_models_are_not_of_calibrations),

@@ -107,7 +107,7 @@ static void draw_layer(scene *s, int ndim, const int64_t *shape, int64_t first, 
         ht_matrix m = ht_layer_matrix(l, p);
         draw_codes(s, &l->part[p], &m);
     }
-    s->layers = (ht_layers){l, 1};
+    s->layers = (ht_layers){.layer = l, .n = 1};
     ht_graph_set_layers(s->graph, &s->layers);
 }
 

@@ -2,6 +2,7 @@
  * encoders, files of conditions, guidance in both branches, and what a calibration file keeps of them. */
 #include <math.h>
 
+#include "calib/moments.h"
 #include "calib/output_moments.h"
 #include "calib/products.h"
 #include "graph/reverse.h"
@@ -520,6 +521,90 @@ static void conditional_models_are_quantized(void **state)
     }
 }
 
+static const ht_model_product *product_of(const ht_model *m, const char *name)
+{
+    ht_products products;
+    ht_session *s;
+    const ht_model_product *found = NULL;
+    assert_ok(ht_session_open((ht_model *)(uintptr_t)m, &(ht_session_options){.threads = 1}, &s));
+    assert_ok(ht_products_list(arena, ht_session_graph(s), &products));
+    ht_session_close(s);
+    for (int i = 0; i < products.n; i++) {
+        if (strcmp(products.product[i].name, name) != 0)
+            continue;
+        assert_null(found);
+        found = &products.product[i];
+    }
+    assert_non_null(found);
+    return found;
+}
+
+static uint64_t values_counted(const ht_calibration *c, const char *layer)
+{
+    const ht_observed *in = ht_calibration_find(c, layer, 0);
+    uint64_t sum = 0;
+    assert_non_null(in);
+    for (int i = 0; i < HT_BINS; i++)
+        sum += in->by_step[0].bin[i];
+    return sum;
+}
+
+/* PixArt-alpha embeds height and width by one layer, and what they are to one another by a layer of the same size. */
+static void a_weight_of_two_operations_is_one_layer(void **state)
+{
+    (void)state;
+    static const char two[] = "adaln_single.emb.resolution_embedder.linear_1",
+                      one[] = "adaln_single.emb.aspect_ratio_embedder.linear_1";
+    ht_calibration c;
+    ht_model *m = open_pipeline("pixart-alpha");
+    ht_calibrate_options o = few;
+    o.prompts = write_prompts("a cat\n");
+    const char *calib = calibrate(m, "calib", o), *path = ht_strdup(arena, in_root("quantized"));
+    assert_int_equal(product_of(m, one)->uses, 1);
+    assert_int_equal(product_of(m, two)->uses, 2);
+    assert_true(product_of(m, two)->macs == 2 * product_of(m, one)->macs);
+    assert_ok(ht_calibration_read(arena, m, calib, &c));
+    assert_true(values_counted(&c, one) > 0);
+    assert_int_equal(values_counted(&c, two), 2 * values_counted(&c, one));
+    ht_quantize_options how = {
+        .scheme = "w8a8", .layers = "all", .rounding = "gptq", .calibration = calib, .threads = 1};
+    assert_ok(ht_quantize(m, &how, path));
+    double error = error_of(m, path, &c);
+    if (!(error > 0 && error < 0.05))
+        fail_msg("error %g", error);
+    ht_model_close(m);
+}
+
+/* Their second moments are those of both: of a square picture twice those of one. */
+static void moments_of_a_weight_of_two_operations_are_of_both(void **state)
+{
+    (void)state;
+    ht_calibration c;
+    ht_products products;
+    ht_session *s;
+    ht_model *m = open_pipeline("pixart-alpha");
+    ht_calibrate_options o = few;
+    o.prompts = write_prompts("a cat\n");
+    assert_ok(ht_calibration_make(arena, m, &o, &c));
+    assert_ok(ht_session_open(m, &(ht_session_options){.threads = 1, .batch = 1}, &s));
+    assert_ok(ht_products_list(arena, ht_session_graph(s), &products));
+    int at = 0;
+    while (strcmp(products.product[at].name, "adaln_single.emb.resolution_embedder.linear_1") != 0)
+        at++;
+    ht_input_moments *moments = ht_alloc_array(arena, (size_t)products.n, sizeof *moments);
+    const double weights[] = {1, 1};
+    ht_input_moments_options how = {.batch = 1, .threads = 1, .windows = 1, .weights = weights};
+    assert_ok(ht_input_moments_gather(arena, m, &c, &products, &at, 1, &how, moments));
+    double trace = 0;
+    for (int64_t i = 0; i < moments[at].k; i++)
+        trace += (double)moments[at].h[i * moments[at].k + i];
+    double want = 2 * (double)c.samples * (double)moments[at].k / 2; /* sines and cosines: each pair is 1 */
+    if (!(fabs(trace - want) < 1e-3 * want))
+        fail_msg("trace %g, want %g", trace, want);
+    ht_session_close(s);
+    ht_model_close(m);
+}
+
 /* What depends on the prompt alone is computed once a prompt, in a quantized model too. */
 static void keys_of_a_prompt_do_not_depend_on_the_timestep(void **state)
 {
@@ -665,6 +750,8 @@ int main(void)
         CASE(pixart_has_what_its_denoiser_takes),
         CASE(files_that_are_no_prompts_are_refused),
         CASE(conditional_models_are_quantized),
+        CASE(a_weight_of_two_operations_is_one_layer),
+        CASE(moments_of_a_weight_of_two_operations_are_of_both),
         CASE(keys_of_a_prompt_do_not_depend_on_the_timestep),
         CASE(norms_and_gates_hand_on_codes),
         CASE(blocks_of_transformers_can_be_reconstructed),

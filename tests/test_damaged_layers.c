@@ -171,7 +171,7 @@ static void every_damage_to_a_tensor_is_refused_by_name(void **state)
     size_t n;
     const char *metadata;
     make_four(layers);
-    assert_ok(ht_layers_write(arena, &(ht_layers){layers, 4}, tensors, &n, &metadata));
+    assert_ok(ht_layers_write(arena, &(ht_layers){.layer = layers, .n = 4}, tensors, &n, &metadata));
     assert_ok(read_damaged(tensors, n, metadata));
     for (size_t i = 0; i < sizeof tensor_damages / sizeof *tensor_damages; i++) {
         char what[128];
@@ -251,11 +251,17 @@ static void every_damage_to_the_list_is_refused_by_name(void **state)
     size_t n;
     const char *metadata;
     make_four(layers);
-    assert_ok(ht_layers_write(arena, &(ht_layers){layers, 4}, tensors, &n, &metadata));
+    assert_ok(ht_layers_write(arena, &(ht_layers){.layer = layers, .n = 4}, tensors, &n, &metadata));
     for (size_t i = 0; i < sizeof text_damages / sizeof *text_damages; i++)
         assert_damaged(read_damaged(tensors, n, replaced(metadata, text_damages[i].from, text_damages[i].to)),
                        ht_sprintf(arena, "%s for %s", text_damages[i].to, text_damages[i].from), text_damages[i].layer,
                        text_damages[i].words);
+    static const char *const softmax[][2] = {{"\"softmax\":\"uint3\"", "uint3"}, {"\"softmax\":8", "softmax"}};
+    for (size_t i = 0; i < 2; i++)
+        assert_damaged(
+            read_damaged(tensors, n,
+                         replaced(metadata, "\"layers\"", ht_sprintf(arena, "%s,\"layers\"", softmax[i][0]))),
+            softmax[i][0], "", softmax[i][1]);
     static const char *const texts[] = {"", "{", "[]", "5", "\"x\"", "null", "{} {}", "{\"layers\":NaN}"};
     for (size_t i = 0; i < sizeof texts / sizeof *texts; i++)
         assert_damaged(read_damaged(tensors, n, texts[i]), texts[i], "", "_quantization_metadata");

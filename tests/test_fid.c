@@ -71,6 +71,7 @@ static void a_set_is_no_distance_from_itself(void **state)
     assert_string_equal(json_string_value(json_object_get(o, "features")), "resnet18_w24");
     assert_true(count_of(o, 0) == SET && count_of(o, 1) == SET);
     assert_true(fabs(metric(o, "fd")) < 1e-6);
+    assert_true(json_is_false(json_object_get(json_object_get(o, "settings"), "skip-bad")));
     assert_null(json_object_get(m, "fid")); /* another network's distance is not called so */
     assert_true(metric(o, "kid") <= 0 && metric(o, "kid_std") >= 0);
     assert_true(metric(o, "is") >= 1 && metric(o, "is_std") >= 0);
@@ -79,6 +80,29 @@ static void a_set_is_no_distance_from_itself(void **state)
     assert_true(json_is_null(json_object_get(m, "psnr")));
     assert_true(fabs(metric(o, "ssim") - 1) < 1e-12 && metric(o, "distance") == 0);
     json_decref(o);
+}
+
+/* The network of models/emoji is that of pictures of its size, and of the models that have it beside them. */
+static void emoji_have_a_network_of_their_own(void **state)
+{
+    scratch *s = *state;
+    static const char statistics[] = "models/emoji/emoji-train-resnet18_w24_emoji.npz";
+    const char *a = make_set(s, "a", 1, SET, 64), *dit = "models/emoji-dit";
+    const char *const pairs[][2] = {{a, a}, {statistics, statistics}, {dit, dit}};
+    for (int i = 0; i < 3; i++) {
+        assert_worked(s, run(s, "fid", pairs[i][0], pairs[i][1], "--class", "1,27,42", "-n", "3", "--steps", "1",
+                             "--json", "-q"));
+        json_t *o = parse_output(s), *features = json_object_get(o, "features");
+        if (i != 1) /* no network reads two files of statistics */
+            assert_string_equal(json_string_value(features), "resnet18_w24_emoji");
+        assert_true(fabs(metric(o, "fd")) < 1e-6);
+        json_decref(o);
+    }
+    assert_worked(s, run(s, "fid", a, statistics, "-q"));
+    assert_contains(s->out, "FD (resnet18_w24_emoji)");
+    assert_null(strstr(s->out, "FID"));
+    assert_worked(s, run(s, "fid", a, statistics, "-q", "--features", "resnet18_w24_emoji"));
+    assert_refused(s, run(s, "fid", a, statistics, "-q", "--features", "resnet18_w24"), 1);
 }
 
 static void several_sets_make_a_table(void **state)
@@ -219,6 +243,44 @@ static void models_and_prompts_must_go_together(void **state)
     assert_contains(s->err, "sd1-inpaint: an inpainting model needs a picture and a mask");
 }
 
+/* A model in the scratch folder, so that statistics are kept there: a link. */
+static const char *linked_model(scratch *s, const char *model)
+{
+    const char *link = in_scratch(s, "m");
+    char path[2 * PATH_MAX];
+    snprintf(path, sizeof path, "%s/%s", s->root, model);
+    assert_int_equal(symlink(path, link), 0);
+    return link;
+}
+
+/* What changes no image changes no name. */
+static void statistics_of_a_model_are_kept_for_each_of_its_settings(void **state)
+{
+    scratch *s = *state;
+    const char *m = linked_model(s, "tests/goldens/pipeline/sd1"), *list = in_scratch(s, "list.txt");
+    static const struct {
+        const char *prompts, *option, *value;
+        bool same;
+    } rows[] = {
+        {"a cat\n", "--eta", "0", false},         {"a dog\n", "--eta", "0", false},
+        {"a cat\na dog\n", "--eta", "0", false},  {"# cats\na cat\n", "--eta", "0", true},
+        {"a cat\n", "--eta", "0.5", false},       {"a cat\n", "--guidance", "3", false},
+        {"a cat\n", "--guidance", "1", false},    {"a cat\n", "--negative", "two dogs", false},
+        {"a cat\n", "--sampler", "euler", false}, {"a cat\n", "--spacing", "trailing", false},
+        {"a cat\n", "--seed", "1", false},        {"a cat\n", "--batch", "1", true},
+        {"a cat\n", "--threads", "2", true},      {"a cat\n", "--metrics", "psnr", true},
+    };
+    int files = count_files(s->folder) + 1; /* the list */
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        write_bytes(list, rows[i].prompts, strlen(rows[i].prompts));
+        assert_worked(s, run(s, "fid", m, m, "--prompts", list, rows[i].option, rows[i].value, "-n", "2", "--steps",
+                             "2", "--save-stats", "--features", "resnet18_w24", "--resize", "bilinear", "-q"));
+        files += !rows[i].same;
+        if (count_files(s->folder) != files)
+            fail_msg("%s %s: %d files, want %d", rows[i].option, rows[i].value, count_files(s->folder), files);
+    }
+}
+
 /* ---- odd inputs ---- */
 
 static void one_image_has_no_covariance(void **state)
@@ -265,6 +327,7 @@ static void a_corrupt_image_is_named_and_counted(void **state)
     json_t *o = parse_output(s);
     assert_int_equal(count_of(o, 0), SET - 2);
     assert_int_equal(json_integer_value(json_object_get(o, "skipped")), 2);
+    assert_true(json_is_true(json_object_get(json_object_get(o, "settings"), "skip-bad")));
     double skipped = metric(o, "fd");
     json_decref(o);
     unlink(in_set(s, a, "007.png"));
@@ -456,11 +519,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(a_set_is_no_distance_from_itself),
         CASE(several_sets_make_a_table),
+        CASE(emoji_have_a_network_of_their_own),
         CASE(a_zip_is_its_folder_with_any_threads),
         CASE(saved_statistics_stand_for_the_set),
         CASE(a_model_is_the_folder_of_its_images),
         CASE(a_model_of_prompts_takes_them_in_turn),
         CASE(a_model_of_latents_and_classes_is_the_folder_of_its_images),
+        CASE(statistics_of_a_model_are_kept_for_each_of_its_settings),
         CASE(models_and_prompts_must_go_together),
         CASE(one_image_has_no_covariance),
         CASE(few_images_are_warned_of),

@@ -136,7 +136,7 @@ static void four_bits_of_other_programs_are_those_of_ours(void **state)
         assert_ok(ht_quantized_alloc(arena, &ours.format, &m, &ours.part[0].weight));
         assert_ok(ht_format_quantize(&ours.format, &m, NULL, &ours.part[0].weight));
         ht_layer_values(&ours, 0, ROWS * INPUTS, want);
-        assert_ok(ht_layers_write(arena, &(ht_layers){&ours, 1}, more, &n, &list));
+        assert_ok(ht_layers_write(arena, &(ht_layers){.layer = &ours, .n = 1}, more, &n, &list));
         blocks = (size_t)more[1].shape[1];
         if (cases[i].tiled) {
             const uint8_t *scales = more[1].data, *bytes = more[0].data;
@@ -170,7 +170,7 @@ static size_t as_layer(const char *name, const char *format, int64_t in, int ker
 {
     ht_layer layer = make_layer(&(request){name, format, NULL, HT_INPUT_FLOAT, 1, kernel, 0, {in, 0}});
     size_t n;
-    assert_ok(ht_layers_write(arena, &(ht_layers){&layer, 1}, tensors, &n, list));
+    assert_ok(ht_layers_write(arena, &(ht_layers){.layer = &layer, .n = 1}, tensors, &n, list));
     return n;
 }
 
@@ -227,7 +227,7 @@ static void a_quantized_table_of_classes_is_refused(void **state)
         ht_mt19937_randn(&rng, 4 * 32, values);
         assert_ok(ht_quantized_alloc(arena, &f, &m, &layer.part[0].weight));
         assert_ok(ht_format_quantize(&f, &m, NULL, &layer.part[0].weight));
-        assert_ok(ht_layers_write(arena, &(ht_layers){&layer, 1}, more, &n, &list));
+        assert_ok(ht_layers_write(arena, &(ht_layers){.layer = &layer, .n = 1}, more, &n, &list));
         const char *path = write_model(formats[i], "class_embedding.weight", more, n, list);
         assert_model_refused(path, HT_ERR_UNSUPPORTED, "class_embedding");
     }

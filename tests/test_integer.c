@@ -313,7 +313,7 @@ static void check_case(void (*make)(scene *), int index, ht_op_kind a, ht_op_kin
 {
     scene s = open_scene((int)a, index, index % 4 ? 3 : 9);
     s.kind = one_in(2) ? ORDINARY : (int)draw(0, KINDS - 1);
-    s.layers = (ht_layers){s.layer, 1};
+    s.layers = (ht_layers){.layer = s.layer, .n = 1};
     make(&s);
     ht_graph_set_layers(s.graph, &s.layers);
     if (ht_graph_finish(s.graph, true))

@@ -219,6 +219,14 @@ static void scene_upsample(scene *s)
     ht_output_value(s->graph, ht_upsample_to(s->graph, x, 2 * h - less_h, 2 * w - less_w), "y");
 }
 
+/* With a softmax of one of the formats. */
+static void output_attention(scene *s, ht_value *y)
+{
+    if (y)
+        y->producer->attrs.softmax = (ht_softmax_format)draw(0, HT_SOFTMAXES - 1);
+    ht_output_value(s->graph, y, "y");
+}
+
 static void scene_attention(scene *s)
 {
     static const int widths[] = {1, 5, 8, 16, 31, 40, 64, 72, 200};
@@ -228,10 +236,8 @@ static void scene_attention(scene *s)
     ht_value *v = INPUT(s, "v", s->batch, tk, heads * d);
     describe(s, "%lld queries %lld keys %lld heads of %lld", (long long)tq, (long long)tk, (long long)heads,
              (long long)d);
-    ht_output_value(s->graph,
-                    tq == tk && draw(0, 2) ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
-                                           : ht_attention(s->graph, q, k, v, (int)heads, 0.25f),
-                    "y");
+    output_attention(s, tq == tk && draw(0, 2) ? ht_causal_attention(s->graph, q, k, v, (int)heads, 0.25f)
+                                               : ht_attention(s->graph, q, k, v, (int)heads, 0.25f));
 }
 
 /* Scores to which something is added, by key, by distance, or both. */
@@ -246,7 +252,7 @@ static void scene_biased_attention(scene *s)
                               which & 2 ? WEIGHT(s, heads, tq + tk - 1) : NULL};
     describe(s, "%lld queries %lld keys %lld heads of %lld, biases %lld", (long long)tq, (long long)tk,
              (long long)heads, (long long)d, (long long)which);
-    ht_output_value(s->graph, ht_biased_attention(s->graph, q, k, v, (int)heads, 0.25f, bias), "y");
+    output_attention(s, ht_biased_attention(s->graph, q, k, v, (int)heads, 0.25f, bias));
 }
 
 /* A row of each image, or of all. */

@@ -63,6 +63,7 @@ static void assert_survive(const ht_layers *layers)
     assert_ok(ht_safetensors_open(in_root(file_name), &file));
     assert_ok(ht_layers_read(arena, file, &read));
     assert_int_equal(read.n, layers->n);
+    assert_int_equal(read.softmax, layers->softmax);
     for (int i = 0; i < layers->n; i++) {
         const ht_layer *found = ht_layers_find(&read, layers->layer[i].name);
         assert_non_null(found);
@@ -111,7 +112,9 @@ static void layers_of_every_format_are_read_as_they_were_written(void **state)
     (void)state;
     ht_layer layers[WAYS];
     for (int i = 0; ht_format_at(i); i++)
-        assert_survive(&(ht_layers){layers, layers_of_every_kind(ht_format_at(i), layers)});
+        assert_survive(&(ht_layers){.layer = layers,
+                                    .n = layers_of_every_kind(ht_format_at(i), layers),
+                                    .softmax = (ht_softmax_format)(i % HT_SOFTMAXES)});
 }
 
 static void weights_that_are_not_whole_do_not_meet_integer_inputs(void **state)
@@ -131,7 +134,7 @@ static void odd_rows_of_four_bits_survive(void **state)
         make_layer(&(request){"odd", "int4", "uint8", HT_INPUT_STATIC, 2, 3, 3, {3, 5}}),
         make_layer(&(request){"single", "fp4_e2m1", NULL, HT_INPUT_FLOAT, 1, 0, 0, {1, 0}}),
     };
-    assert_survive(&(ht_layers){layers, 2});
+    assert_survive(&(ht_layers){.layer = layers, .n = 2});
 }
 
 static void a_file_without_the_list_has_no_layers(void **state)
@@ -221,7 +224,7 @@ static void layers_are_found_by_whole_names_only(void **state)
 {
     (void)state;
     const ht_layer layer[] = {{.name = "a.b"}, {.name = "a"}};
-    const ht_layers layers = {layer, 2};
+    const ht_layers layers = {.layer = layer, .n = 2};
     assert_ptr_equal(ht_layers_find(&layers, "a"), &layer[1]);
     assert_ptr_equal(ht_layers_of_weight(&layers, "a.b.weight"), &layer[0]);
     assert_null(ht_layers_of_weight(&layers, "a.b.weight_scale"));

@@ -54,7 +54,7 @@ static void read_codes(scene *s, ht_value *y, int64_t c, float *table)
     table[1] = (float)draw(0, (int64_t)l->input.grid.highest);
     part->input = (ht_input_table){.groups = 1, .step = table, .zero = table + 1};
     const ht_tensor *w = weight_of(s, "w.weight", l->ndim, shape);
-    s->layers = (ht_layers){l, 1};
+    s->layers = (ht_layers){.layer = l, .n = 1};
     ht_graph_set_layers(s->graph, &s->layers);
     y = y->ndim == 4 ? ht_conv2d(s->graph, y, &(ht_conv_weights){w, NULL}, (ht_conv_shape){0})
                      : ht_linear(s->graph, y, &(ht_linear_weights){w, NULL});

@@ -188,7 +188,7 @@ static const char *smooth_attention_graph(const way *w, bool fuse, int smooth, i
     ht_output_value(g, ht_attention(g, heads[0], heads[1], heads[2], 2, 0.25f), "out");
     ht_layers *all = ht_alloc(arena, sizeof *all);
     assert_non_null(all);
-    *all = (ht_layers){layers, 3};
+    *all = (ht_layers){.layer = layers, .n = 3};
     return print(g, all, fuse);
 }
 
@@ -240,7 +240,7 @@ static const char *branch_graph(const way *w, bool linear_map, bool fuse)
     *layer = quantized(linear_map ? l.weight : c.weight, w, 0);
     layer->rank = 3;
     layer->up = layer->down = halves;
-    *all = (ht_layers){layer, 1};
+    *all = (ht_layers){.layer = layer, .n = 1};
     ht_output_value(g, ht_add(g, y, x), "out");
     return print(g, all, fuse);
 }
@@ -330,7 +330,7 @@ static ht_graph *skip_graph(const way *w, int64_t split, ht_layers *layers)
     ht_value *h = ht_conv2d(g, cat, &conv1, (ht_conv_shape){1, 1, 1, 1, 1}),
              *s = ht_conv2d(g, cat, &shortcut, (ht_conv_shape){0});
     ht_output_value(g, ht_add(g, h, s), "out");
-    *layers = (ht_layers){two, 2};
+    *layers = (ht_layers){.layer = two, .n = 2};
     return g;
 }
 
@@ -378,7 +378,7 @@ static void a_layer_of_another_shape_is_refused(void **state)
     ht_graph *g = skip_graph(&(way){"int8", NULL, HT_INPUT_FLOAT, 0, 0}, 0, &layers);
     ht_conv_weights other = conv("conv1.weight", C, C, 3);
     ht_layer layer = quantized(other.weight, &(way){"int8", NULL, HT_INPUT_FLOAT, 0, 0}, 0);
-    ht_graph_set_layers(g, &(ht_layers){&layer, 1});
+    ht_graph_set_layers(g, &(ht_layers){.layer = &layer, .n = 1});
     assert_refused(ht_graph_finish(g, true), HT_ERR_SHAPE, "conv1");
 }
 
@@ -390,7 +390,7 @@ static void a_table_by_timestep_needs_a_timestep(void **state)
     ht_conv_weights one = conv("conv1.weight", C, C, 1);
     ht_layer layer = quantized(one.weight, &(way){"int8", "uint8", HT_INPUT_STATIC, 2, 0.1f}, 0);
     ht_output_value(g, ht_conv2d(g, x, &one, (ht_conv_shape){0}), "out");
-    ht_graph_set_layers(g, &(ht_layers){&layer, 1});
+    ht_graph_set_layers(g, &(ht_layers){.layer = &layer, .n = 1});
     assert_refused(ht_graph_finish(g, true), HT_ERR_SHAPE, "no timestep");
 }
 
@@ -430,7 +430,7 @@ static ht_layers quantize_all(const way *w, bool split)
         if (t->ndim >= 2 && strcmp(t->name, "conv_in.weight") != 0)
             layers[count++] = quantized(t, w, split ? split_of(t->name) : 0);
     }
-    return (ht_layers){layers, count};
+    return (ht_layers){.layer = layers, .n = count};
 }
 
 typedef struct setting {

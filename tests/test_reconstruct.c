@@ -88,7 +88,7 @@ static void quantize(block *b, const char *format)
                 b->layer[i] = b->layer[j];
                 b->layer[j] = l;
             }
-    b->layers = (ht_layers){b->layer, LAYERS};
+    b->layers = (ht_layers){.layer = b->layer, .n = LAYERS};
 }
 
 /* What the float block makes of the inputs, one by one. */
