@@ -19,6 +19,7 @@
 #include "calib/save.h"
 #include "calib/settings.h"
 #include "calib/smooth.h"
+#include "graph/reverse.h"
 
 static const size_t MOST_MOMENTS = (size_t)1 << 30; /* bytes */
 
@@ -104,6 +105,21 @@ static ht_status calibrate(ht_quantizer *q)
     return status ? status : ht_calibration_weights(&q->calibration, q->model, q->weights);
 }
 
+/* Blocks are reconstructed after hours of other work: so whether they can be is found first. */
+static ht_status check_blocks(const ht_quantizer *q, const ht_graph *g)
+{
+    ht_region *regions;
+    int n = 0;
+    ht_status status = q->options->blocks ? ht_regions_find(g, q->arena, &regions, &n) : HT_OK;
+    for (int i = 0; !status && i < n; i++) {
+        const ht_op *op = regions[i].n_layers ? ht_region_lacks(&regions[i]) : NULL;
+        if (op)
+            return ht_fail(HT_ERR_UNSUPPORTED, "%s: %s in this block cannot be reconstructed; leave out blocks",
+                           regions[i].name, ht_op_kind_name(op->kind));
+    }
+    return status;
+}
+
 static ht_status list_products(ht_quantizer *q)
 {
     ht_session *session = NULL;
@@ -111,6 +127,8 @@ static ht_status list_products(ht_quantizer *q)
     ht_status status = ht_session_open(q->model, &how, &session);
     if (!status)
         status = ht_products_list(q->arena, ht_session_graph(session), &q->products);
+    if (!status)
+        status = check_blocks(q, ht_session_graph(session));
     ht_session_close(session);
     size_t n = (size_t)q->products.n;
     if (status)

@@ -46,7 +46,7 @@ static const option sample_options[] = {
     {.name = "spacing", .argument = "NAME", .type = OPTION_CHOICE, AT(spacing), .choices = "leading|trailing|linspace|uniform|quad|adm",
      .record = "Spacing", .help = "of timesteps; default: the model's own"},
     {.name = "init", .argument = "FILE", .type = OPTION_TEXT, AT(init), .record = "Init image", .help = "a picture to change"},
-    {.name = "strength", .argument = "X", .type = OPTION_REAL, AT(strength), .max = 1, .record = "Denoising strength",
+    {.name = "strength", .argument = "X", .type = OPTION_REAL, AT(strength), .min = 0.001, .max = 1, .record = "Denoising strength",
      .help = "with --init: how much of the way is drawn anew; default: 0.8, with --mask 1"},
     {.name = "mask", .argument = "FILE", .type = OPTION_TEXT, AT(mask), .record = "Mask", .help = "with --init: white where it is drawn anew"},    {.name = "cache", .argument = "N[,BRANCH]", .type = OPTION_INTS, AT(cache), .max = 1000, .record = "DeepCache",
      .help = "whole model every N steps, between them what is above a skip"},

@@ -42,6 +42,8 @@ static int check_settings(const job *j)
         return options_wrong(&sample_command, "--strength belongs to a picture: --init FILE");
     if (s->crop.count && s->crop.count != 2)
         return options_wrong(&sample_command, "--crop wants two numbers: TOP,LEFT");
+    if (s->cache.count && s->cache.value[0] < 1)
+        return options_wrong(&sample_command, "--cache 0: the whole model every 0 steps; wanted 1 or more");
     if (s->cache.count > 2)
         return options_wrong(&sample_command, "--cache wants one number or two: INTERVAL,BRANCH");
     if ((s->width || s->height) && s->size.width)

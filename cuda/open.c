@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 static const char NAME[] = "libhalftone-cuda.so";
@@ -19,7 +20,8 @@ static void *open_beside(const char *path, const char *way, const char **wrong)
     if (*wrong || !slash || slash - path >= PATH_MAX)
         return NULL;
     snprintf(name, sizeof name, "%.*s/%s%s", (int)(slash - path), path, way, NAME);
-    if (access(name, F_OK))
+    struct stat is;
+    if (stat(name, &is) || !S_ISREG(is.st_mode))
         return NULL;
     void *library = dlopen(name, RTLD_NOW | RTLD_LOCAL);
     *wrong = library ? NULL : dlerror();

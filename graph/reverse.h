@@ -63,6 +63,9 @@ typedef struct ht_region {
  * layer in no block is one by itself.  What depends on {t} or {cond} alone is outside.  For unquantized graphs. */
 ht_status ht_regions_find(const ht_graph *g, ht_arena *arena, ht_region **regions, int *n);
 
+/* The first operation of a region that cannot be built again for gradients; NULL: all can. */
+const ht_op *ht_region_lacks(const ht_region *region);
+
 /* All that a graph does each step, as one region. */
 ht_status ht_region_whole(const ht_graph *g, ht_arena *arena, ht_region *region);
 

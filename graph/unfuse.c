@@ -187,6 +187,14 @@ static ht_value *(*const build[HT_OP_KINDS])(builder *b, const ht_op *op) = {
 
 /* ---- a region ---- */
 
+const ht_op *ht_region_lacks(const ht_region *region)
+{
+    for (int i = 0; i < region->n_ops; i++)
+        if (!build[region->ops[i]->kind])
+            return region->ops[i];
+    return NULL;
+}
+
 static int largest_id(const ht_region *r)
 {
     int id = 0;

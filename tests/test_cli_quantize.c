@@ -174,6 +174,7 @@ static void what_cannot_be_done_exits_1_with_one_line(void **state)
         {{"quantize", MODEL, "--bits", "2", "-o", out}, "at least"},
         {{"quantize", MODEL, "--scheme", "w8a8", "--bits", "4.68", "-o", out}, "at least"},
         {{"quantize", made, "-o", out}, "is quantized already"},
+        {{"quantize", "models/emoji-dit", "--blocks", "2", "-o", out}, "cannot be reconstructed; leave out blocks"},
         {{"calibrate", made, "-o", out}, "is quantized already"},
         {{"calibrate", "no/such/model", "-o", out}, "no/such/model"},
         {{"calibrate", MODEL, "-o", in_scratch(s, "none/calib")}, "none"},
