@@ -286,7 +286,7 @@ static void adaround_chooses_between_the_two_neighbours(void **state)
             ht_block block = ht_format_block(&r.format, &r.q, i * r.sizes.blocks / IN);
             ht_neighbours n = ht_grid_neighbours(&block.grid, l.w[i] / block.scale);
             double low = l.w[i] - (double)n.low * block.scale, high = l.w[i] - (double)n.high * block.scale;
-            double slack = 1e-6 * fabs(block.scale) * block.grid.highest;
+            double slack = 1e-6 * fabs((double)block.scale) * block.grid.highest;
             if (!(fabs(e[i] - low) <= slack || fabs(e[i] - high) <= slack))
                 fail_msg("%s: weight %zu is off by %g, its neighbours by %g and %g", formats[f], i, e[i], low, high);
             bool nearest = fabs(e[i]) <= fmin(fabs(low), fabs(high)) + slack;
