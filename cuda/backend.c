@@ -225,11 +225,9 @@ static void close_program(ht_program *p)
 
 static void name_kernels(ht_program *p)
 {
-    for (int i = 0; i < ht_graph_ops(p->graph); i++) {
-        ht_cuda_step *s = &p->steps[i];
-        const char *name = ht_op_is_view(s->op) ? NULL : ht_cuda_kernel_name(p, s, batch_of(p->graph));
-        s->kernel = name ? name : s->kernel;
-    }
+    for (int i = 0; i < ht_graph_ops(p->graph); i++)
+        if (!ht_op_is_view(p->steps[i].op))
+            ht_cuda_name_kernel(p, &p->steps[i], batch_of(p->graph));
 }
 
 static ht_status compile(const ht_graph *g, const ht_backend_options *options, ht_program **program)

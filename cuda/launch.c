@@ -377,15 +377,13 @@ size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n)
     return 0;
 }
 
-const char *ht_cuda_kernel_name(const ht_program *p, const ht_cuda_step *s, int n)
+void ht_cuda_name_kernel(const ht_program *p, ht_cuda_step *s, int n)
 {
     if (ht_cuda_is_product(s->op)) {
         ht_cuda_product q = product_of(p, s, n);
-        return p->module->product_name(&q);
-    }
-    if (s->op->kind == HT_OP_attention) {
+        s->kernel = p->module->product_name(&q);
+    } else if (s->op->kind == HT_OP_attention) {
         ht_cuda_attention a = attention_of(p, s, n);
-        return p->module->attention_name(&a);
+        s->kernel = p->module->attention_name(&a);
     }
-    return NULL;
 }

@@ -70,8 +70,8 @@ static inline bool ht_cuda_is_product(const ht_op *op)
 int ht_cuda_launch(const ht_program *p, const ht_cuda_step *s, int n);
 bool ht_cuda_runs(ht_op_kind kind);
 size_t ht_cuda_workspace(const ht_program *p, const ht_cuda_step *s, int n);
-/* The kernel that op gets; NULL: it is called as the operation is. */
-const char *ht_cuda_kernel_name(const ht_program *p, const ht_cuda_step *s, int n);
+/* The kernel that op gets, where the module has several; else it is called as the operation is. */
+void ht_cuda_name_kernel(const ht_program *p, ht_cuda_step *s, int n);
 
 /* Where v lies. */
 static inline ht_cuda_tensor ht_cuda_tensor_of(const ht_program *p, const ht_value *v)
