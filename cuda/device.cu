@@ -6,6 +6,7 @@
 
 static struct {
     int opened; /* how often: programs share the device */
+    int chosen; /* the device is this process's for good: what kernels' files remember is of it */
     int device, multiprocessors;
     cudaStream_t stream;
     cudaEvent_t marks[2];
@@ -55,7 +56,7 @@ static int devices(void)
 static int open_device(int device, ht_cuda_device *found)
 {
     cudaDeviceProp p;
-    device = the.opened ? the.device : device;
+    device = the.chosen ? the.device : device;
     int status = ht_cuda_check(cudaGetDeviceProperties(&p, device));
     if (status)
         return status;
@@ -66,6 +67,7 @@ static int open_device(int device, ht_cuda_device *found)
     found->memory = p.totalGlobalMem;
     if (the.opened++)
         return HT_CUDA_OK;
+    the.chosen = 1;
     the.device = device;
     the.multiprocessors = p.multiProcessorCount;
     status = ht_cuda_check(cudaSetDevice(device));

@@ -295,7 +295,7 @@ typedef struct ht_cuda_module {
     double (*peak)(ht_cuda_weights format);
 } ht_cuda_module;
 
-/* The one symbol that is looked up. */
+/* The one symbol that the program looks up (tests also look up ht_cuda_pretend, cuda/product.cu). */
 const ht_cuda_module *ht_cuda_module_get(void);
 
 #ifdef __cplusplus

@@ -46,7 +46,8 @@ typedef struct ht_backend {
     ht_status (*download)(ht_program *program, const ht_value *value, float *data, int n);
 
     /* Run one stage for n images, n <= the batch of the graph.  row: the table row that HT_STAGE_T writes and the
-     * stages after it read (row_bytes, in the backend's memory: alloc).  Allocates nothing. */
+     * stages after it read (row_bytes, in the backend's memory: alloc).  The CPU allocates nothing; a GPU records a
+     * number of images that is not the batch when it is first run. */
     ht_status (*run)(ht_program *program, ht_stage stage, int n, void *row);
 
     void *(*alloc)(ht_program *program, size_t bytes); /* NULL: out of memory, message set */
